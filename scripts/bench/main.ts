@@ -1,0 +1,74 @@
+/**
+ * `npm run bench -- <what> [--rounds N] [--parallel N] [--size-mib N] [--store sink|minio] [--json]` (Linux only)
+ *
+ *     upload     CPU seconds per GiB against a bare pass-through that hashes
+ *     rss        memory under 64 uploads of 200 MiB at once
+ *     finalize   time against the store's own copy, and bytes through the process (MinIO)
+ *     small      64 KiB uploads against the same SDK straight into the store (MinIO)
+ *     loop       event-loop delay under 16 uploads
+ *     all        every one of them with its defaults
+ *
+ * Store, load generator, baseline and service are processes of their own; what is compared alternates within one run,
+ * and figures are medians. Ratios travel between machines, seconds do not.
+ */
+import { parseArgs } from 'node:util'
+import { benchFinalize } from './finalize.ts'
+import { benchLoop } from './loop.ts'
+import { format } from './report.ts'
+import type { Report } from './report.ts'
+import { benchRss } from './rss.ts'
+import { benchSmall } from './small.ts'
+import { benchUpload } from './upload.ts'
+
+export interface BenchOptions {
+  readonly rounds: number
+  readonly parallel: number
+  readonly sizeMib: number
+  readonly store: 'sink' | 'minio'
+}
+
+interface Benchmark { readonly run: (options: BenchOptions) => Promise<Report>, readonly defaults: BenchOptions }
+
+const BENCHMARKS: Record<string, Benchmark> = {
+  upload: { run: benchUpload, defaults: { rounds: 5, parallel: 8, sizeMib: 200, store: 'sink' } },
+  rss: { run: benchRss, defaults: { rounds: 3, parallel: 64, sizeMib: 200, store: 'sink' } },
+  finalize: { run: benchFinalize, defaults: { rounds: 10, parallel: 1, sizeMib: 200, store: 'minio' } },
+  small: { run: benchSmall, defaults: { rounds: 5, parallel: 16, sizeMib: 0, store: 'minio' } },
+  loop: { run: benchLoop, defaults: { rounds: 5, parallel: 16, sizeMib: 100, store: 'sink' } }
+}
+
+/** Uploads at once and their size stay within what a machine of 8 GiB takes. */
+const BOUNDS = { rounds: 100, parallel: 128, 'size-mib': 1024 }
+
+function positive(name: keyof typeof BOUNDS, value: string | undefined, fallback: number): number {
+  if (value === undefined) return fallback
+  const number = /^\d{1,6}$/.test(value) ? Number(value) : 0
+  if (number < 1 || number > BOUNDS[name]) throw new Error(`--${name} must be a whole number from 1 to ${BOUNDS[name]}`)
+  return number
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { rounds: { type: 'string' }, parallel: { type: 'string' }, 'size-mib': { type: 'string' }, store: { type: 'string' }, json: { type: 'boolean', default: false } }
+  })
+  const names = positionals[0] === 'all' ? Object.keys(BENCHMARKS) : positionals
+  const unknown = names.find(name => BENCHMARKS[name] === undefined)
+  if (names.length === 0 || unknown !== undefined) throw new Error(`say which: ${Object.keys(BENCHMARKS).join(', ')} or all`)
+  if (values.store !== undefined && values.store !== 'sink' && values.store !== 'minio') throw new Error('--store must be sink or minio')
+  for (const name of names) {
+    const { run, defaults } = BENCHMARKS[name] as Benchmark
+    const report = await run({
+      rounds: positive('rounds', values.rounds, defaults.rounds),
+      parallel: positive('parallel', values.parallel, defaults.parallel),
+      sizeMib: positive('size-mib', values['size-mib'], defaults.sizeMib),
+      store: values.store ?? defaults.store
+    })
+    console.log(values.json ? JSON.stringify(report) : format(report))
+  }
+}
+
+await main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error)
+  process.exitCode = 1
+})

@@ -1,0 +1,238 @@
+/**
+ * Configuration from environment variables: one table says name, form, default and purpose of each. It is read once;
+ * everything that is wrong or missing is reported together. `.env.example` is held against this table by a test.
+ *
+ * An empty value counts as unset. Numbers are plain decimal digits: Number() would take '', ' 5 ', '1e3' and '0x10'.
+ */
+import { isIP } from 'node:net'
+
+interface Variable<T> {
+  /** Default as it would be written in `.env`; undefined: unset. */
+  readonly default: string | undefined
+  readonly doc: string
+  /** Throws a short text that completes "<NAME> …". */
+  parse(text: string): T
+}
+
+function variable<T>(doc: string, parse: (text: string) => T): Variable<T | undefined>
+function variable<T>(doc: string, parse: (text: string) => T, fallback: string): Variable<T>
+function variable<T>(doc: string, parse: (text: string) => T, fallback?: string): Variable<T | undefined> {
+  return { default: fallback, doc, parse }
+}
+
+class Invalid extends Error {}
+
+const anything = (value: string): string => value
+
+function integer(min: number, max = Number.MAX_SAFE_INTEGER) {
+  return (value: string): number => {
+    const number = /^\d{1,16}$/.test(value) ? Number(value) : Number.NaN
+    if (!(number >= min && number <= max)) throw new Invalid(`must be a whole number from ${min} to ${max}, not '${value}'`)
+    return number
+  }
+}
+
+function decimal(value: string): number {
+  if (!/^\d{1,9}(\.\d{1,9})?$/.test(value) || Number(value) <= 0) throw new Invalid(`must be a number above 0, not '${value}'`)
+  return Number(value)
+}
+
+function boolean(value: string): boolean {
+  if (value !== 'true' && value !== 'false') throw new Invalid(`must be true or false, not '${value}'`)
+  return value === 'true'
+}
+
+function choice<const T extends string>(...allowed: readonly T[]) {
+  return (value: string): T => {
+    const found = allowed.find(each => each === value)
+    if (found === undefined) throw new Invalid(`must be one of ${allowed.join(', ')}, not '${value}'`)
+    return found
+  }
+}
+
+function httpUrl(value: string): string {
+  if (!URL.canParse(value) || !/^https?:$/.test(new URL(value).protocol)) throw new Invalid('must be an http or https address')
+  return value.replace(/\/+$/, '')
+}
+
+function origins(value: string): string[] {
+  return value.split(',').map(each => each.trim()).filter(Boolean).map(each => {
+    if (!URL.canParse(each) || new URL(each).origin !== each) throw new Invalid(`lists '${each}', which is no origin such as https://app.example.com`)
+    return each
+  })
+}
+
+function postgresUrl(value: string): string {
+  // the value holds a password: it is never repeated in the message
+  if (!URL.canParse(value) || !/^postgres(ql)?:$/.test(new URL(value).protocol)) throw new Invalid('must be a postgres:// address')
+  return value
+}
+
+/** Number of proxies in front, or their addresses as CIDR list. */
+function proxies(value: string): number | string[] {
+  if (/^\d{1,2}$/.test(value)) return Number(value)
+  return value.split(',').map(each => each.trim()).filter(Boolean).map(each => {
+    if (!isRange(each)) throw new Invalid(`lists '${each}', which is no address or CIDR range; a hop count is a plain number`)
+    return each
+  })
+}
+
+function isRange(text: string): boolean {
+  const [address = '', bits, ...more] = text.split('/')
+  const version = isIP(address)
+  return version !== 0 && more.length === 0 && (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128)))
+}
+
+function scopeName(value: string): string {
+  if (!/^[\x21\x23-\x5b\x5d-\x7e]+$/.test(value)) throw new Invalid('must be a scope token (RFC 6749, section 3.3)')
+  return value
+}
+
+/** RFC 6750, section 2.1: what can stand in an Authorization header. The value is never repeated in a message. */
+function bearerToken(value: string): string {
+  if (!/^[A-Za-z0-9\-._~+/]+=*$/.test(value)) throw new Invalid('must consist of letters, digits and - . _ ~ + / (and = at its end): anything else can never match')
+  return value
+}
+
+const GIB = 1024 ** 3
+const ADMIN_TOKEN_MIN_CHARACTERS = 16
+
+export const variables = {
+  HOST: variable('address to listen on', anything, '127.0.0.1'),
+  PORT: variable('port to listen on; 0 draws a free one', integer(0, 65_535), '4000'),
+  NODE_ENV: variable('production turns on its refusals and HSTS', choice('development', 'test', 'production'), 'development'),
+  PUBLIC_BASE_URL: variable('address under which callers see this service: for its documentation, and a name and origin it may be called by', httpUrl),
+  TRUST_PROXY: variable('proxies whose X-Forwarded-For counts: a hop count or a CIDR list; unset trusts none', proxies),
+  CORS_ORIGIN: variable('origins that browsers may call from, comma-separated; unset allows none', origins),
+  LOG_LEVEL: variable('least level that is logged', choice('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'), 'info'),
+  SHUTDOWN_GRACE_MS: variable('how long uploads in flight may go on after SIGTERM', integer(0, 3_600_000), '25000'),
+
+  OBJECT_STORE: variable('where objects live: fs (under DATA_DIR), s3, or memory (for trying out)', choice('fs', 's3', 'memory'), 'fs'),
+  DATA_DIR: variable('folder of the embedded stores', anything, './data'),
+  S3_ENDPOINT: variable('address of the S3 server; unset means AWS', httpUrl),
+  S3_REGION: variable('region to sign for', anything, 'us-east-1'),
+  S3_BUCKET: variable('bucket; required with OBJECT_STORE=s3', anything),
+  S3_ACCESS_KEY_ID: variable('access key; required with OBJECT_STORE=s3', anything),
+  S3_SECRET_ACCESS_KEY: variable('secret key; required with OBJECT_STORE=s3', anything),
+  S3_FORCE_PATH_STYLE: variable('bucket in the path, not in the host name (MinIO and most others)', boolean, 'true'),
+  S3_CREATE_BUCKET: variable('make the bucket at start if it is not there', boolean, 'false'),
+
+  DATABASE_URL: variable('postgres:// address of the records; unset means SQLite in DATA_DIR', postgresUrl),
+
+  MAX_BUNDLE_SIZE_BYTES: variable('largest bundle', integer(1, 5 * 1024 * GIB), '209715200'),
+  MAX_OBJECT_SIZE_BYTES: variable('largest object', integer(1, 5 * 1024 * GIB), '209715200'),
+  MAX_MODEL_SIZE_BYTES: variable('largest model', integer(1, 5 * 1024 * GIB), '2147483648'),
+  MAX_CONCURRENT_UPLOADS: variable('bodies arriving at once in this process', integer(1, 100_000), '64'),
+  UPLOAD_IDLE_TIMEOUT_MS: variable('a body without progress for this long is ended with 408', integer(10, 86_400_000), '30000'),
+  UPLOAD_RETRY_AFTER_SECONDS: variable('Retry-After when all upload slots are taken', integer(1, 86_400), '30'),
+  STAGING_TTL_HOURS: variable('uploads that are not finalized go after this long; decimals allowed', decimal, '24'),
+  SWEEP_INTERVAL_SECONDS: variable('how often the sweeper looks', integer(1, 86_400), '300'),
+  FINALIZE_REHASH: variable('always: read every staged object again at finalize; auto: only what did not pass through', choice('auto', 'always'), 'auto'),
+  SIGNING_TRUST_BUNDLE: variable('PEM file of public keys and certificates; set, it makes bundle signatures required', anything),
+  EXT_BUNDLES_ALLOW_INSECURE: variable('skip the admin check of ingest; refused in production', boolean, 'false'),
+  EXT_BUNDLES_RATELIMIT_MAX: variable('requests per window on each ingest route and caller; 0 switches it off', integer(0), '30'),
+  EXT_BUNDLES_RATELIMIT_WINDOW_MS: variable('window of EXT_BUNDLES_RATELIMIT_MAX', integer(1), '60000'),
+  REFUSED_RATE_LIMIT_MAX: variable('refused requests (401, 403) per window and address; 0 switches it off', integer(0), '120'),
+  REFUSED_RATE_LIMIT_WINDOW_MS: variable('window of REFUSED_RATE_LIMIT_MAX', integer(1), '60000'),
+
+  ADMIN_TOKEN: variable('bearer token of the administrator; at least 16 characters in production and where HOST lets other machines in', bearerToken),
+  TRUST_ADMIN_HEADER: variable('take x-alga-admin: true as the administrator; default false in production, and where ADMIN_TOKEN is set and HOST lets other machines in', boolean),
+  SCOPE_UPLOAD: variable('scope that may upload objects', scopeName, 'penstock:upload'),
+  SCOPE_ADMIN: variable('scope of administrators', scopeName, 'penstock:admin')
+} as const satisfies Record<string, Variable<unknown>>
+
+type Variables = typeof variables
+/** Settings by the name of their variable, checked, with their defaults. */
+export type Settings = { readonly [Name in keyof Variables]: Variables[Name] extends { parse(text: string): infer T } ? T : never }
+
+/** What the service runs with: the settings, and what follows from several of them. */
+export interface Config extends Settings {
+  readonly production: boolean
+  readonly trustAdminHeader: boolean
+  /** No credential scheme is configured and this is not production: a caller without credential is the local developer. */
+  readonly developer: boolean
+  /** True when HOST can only be reached from this machine. */
+  readonly loopback: boolean
+}
+
+/** All faults of a configuration at once, one a line. */
+export class ConfigError extends Error {
+  readonly faults: readonly string[]
+  constructor(faults: readonly string[]) {
+    super(`the configuration is not usable:\n${faults.map(fault => `  - ${fault}`).join('\n')}`)
+    this.name = 'ConfigError'
+    this.faults = faults
+  }
+}
+
+const S3_NAMES = ['S3_ENDPOINT', 'S3_BUCKET', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'] as const
+const S3_REQUIRED = ['S3_BUCKET', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'] as const
+
+function groupFaults(settings: Settings): string[] {
+  if (settings.OBJECT_STORE === 's3') {
+    return S3_REQUIRED.filter(name => settings[name] === undefined).map(name => `${name} is missing: OBJECT_STORE=s3 needs it`)
+  }
+  return S3_NAMES.filter(name => settings[name] !== undefined)
+    .map(name => `${name} is set, but OBJECT_STORE is ${settings.OBJECT_STORE}: set OBJECT_STORE=s3, or remove it`)
+}
+
+/** The host of an address, or of what stands where only a host or `host:port` is asked for. */
+function hostOf(text: string): string {
+  const url = text.includes('://') ? text : `http://${text}`
+  return URL.canParse(url) ? new URL(url).hostname.toLowerCase() : ''
+}
+
+/** Text that asks to be replaced, or a host that can never be (RFC 2606), also in a list. */
+function isPlaceholder(value: string): boolean {
+  return value.includes('REPLACE-ME') || value.split(',').some(each => /(^|\.)invalid\.?$/.test(hostOf(each.trim())))
+}
+
+function productionFaults(settings: Settings, env: NodeJS.ProcessEnv): string[] {
+  const faults = Object.keys(variables).filter(name => isPlaceholder(env[name] ?? ''))
+    .map(name => `${name} still holds a placeholder`)
+  if (settings.EXT_BUNDLES_ALLOW_INSECURE) faults.push('EXT_BUNDLES_ALLOW_INSECURE is refused in production')
+  if (settings.ADMIN_TOKEN === undefined && settings.TRUST_ADMIN_HEADER !== true) {
+    faults.push('ADMIN_TOKEN is missing: production needs an admin credential (or TRUST_ADMIN_HEADER=true behind a proxy that strips x-alga-admin)')
+  }
+  return faults
+}
+
+/** Whoever can connect can also try tokens, so that its length alone must make that hopeless. */
+function tokenFaults({ ADMIN_TOKEN: token, HOST, NODE_ENV }: Settings): string[] {
+  const guessable = token !== undefined && token.length < ADMIN_TOKEN_MIN_CHARACTERS
+  return guessable && (NODE_ENV === 'production' || !isLoopback(HOST)) ? [`ADMIN_TOKEN is shorter than ${ADMIN_TOKEN_MIN_CHARACTERS} characters`] : []
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+}
+
+/** Reads the environment. @throws ConfigError naming everything that is wrong */
+export function readConfig(env: NodeJS.ProcessEnv): Config {
+  const faults: string[] = []
+  const parsed: Record<string, unknown> = {}
+  for (const [name, each] of Object.entries<Variable<unknown>>(variables)) {
+    const value = env[name] === undefined || env[name] === '' ? each.default : env[name]
+    try {
+      parsed[name] = value === undefined ? undefined : each.parse(value)
+    } catch (error) {
+      if (!(error instanceof Invalid)) throw error
+      faults.push(`${name} ${error.message}`)
+    }
+  }
+  const settings = parsed as unknown as Settings
+  faults.push(...groupFaults(settings))
+  const production = settings.NODE_ENV === 'production'
+  if (production) faults.push(...productionFaults(settings, env))
+  faults.push(...tokenFaults(settings))
+  if (faults.length > 0) throw new ConfigError(faults)
+  const loopback = isLoopback(settings.HOST)
+  return Object.freeze({
+    ...settings,
+    production,
+    // who sets a token and lets other machines in wants it to be asked for
+    trustAdminHeader: settings.TRUST_ADMIN_HEADER ?? (!production && (loopback || settings.ADMIN_TOKEN === undefined)),
+    developer: !production && settings.ADMIN_TOKEN === undefined,
+    loopback
+  })
+}

@@ -1,0 +1,104 @@
+/**
+ * Buckets of requests per caller. A route says `config: limited('ingest', 'finalize')`; it is counted after its guards,
+ * which say who is calling, and before its body is read. Routes with the same bucket and group count together, so an alias
+ * takes from the budget of its route.
+ *
+ * Callers that are refused (401, 403) never reach a route's bucket; the error handler counts them in one of their own. That
+ * bucket tells the noisy to come back later and shows in the log; it does not stop a right credential from being taken,
+ * although it therefore does not stop guessing either. Guessing is hopeless by the length of the token (see config.ts).
+ * Refusing right credentials of an address would let anyone lock out all who share it, and behind a proxy that is not named
+ * in TRUST_PROXY, or the network of a container, that is everybody.
+ */
+import rateLimit, { type RateLimitOptions } from '@fastify/rate-limit'
+import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
+import { isIP } from 'node:net'
+import type { Config } from '../config.ts'
+import { PenstockError } from '../errors.ts'
+import { RATE_LIMIT_KEYS_MAX } from '../limits.ts'
+
+interface Budget { max: number, windowMs: number }
+
+const budgets = {
+  ingest: (config: Config): Budget => ({ max: config.EXT_BUNDLES_RATELIMIT_MAX, windowMs: config.EXT_BUNDLES_RATELIMIT_WINDOW_MS }),
+  refused: (config: Config): Budget => ({ max: config.REFUSED_RATE_LIMIT_MAX, windowMs: config.REFUSED_RATE_LIMIT_WINDOW_MS })
+}
+
+export type Bucket = keyof typeof budgets
+
+export interface LimitedConfig {
+  limited: { bucket: Exclude<Bucket, 'refused'>, group: string }
+}
+
+type Limiter = (request: FastifyRequest, reply: FastifyReply) => Promise<PenstockError | undefined>
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Counts a refused caller. Answers with the error that takes the place of the refusal where there were too many. */
+    countRefusal: Limiter
+  }
+  interface FastifyContextConfig extends Partial<LimitedConfig> {}
+}
+
+/** Where a request comes from, as it is counted: IPv6 by /64, which is what one customer has. */
+export function addressKey(request: FastifyRequest): string {
+  // what a proxy wrote may be no address at all
+  const address = isIP(request.ip) === 0 ? request.socket.remoteAddress ?? '' : request.ip
+  return `address:${rateLimit.normalizeIP(address, 64)}`
+}
+
+function callerKey(request: FastifyRequest): string {
+  const { principal } = request
+  if (principal === null) return addressKey(request)
+  if (principal.clientId !== null) return `client:${principal.clientId}`
+  if (principal.subject !== null) return `user:${principal.account ?? ''}:${principal.subject}`
+  return addressKey(request)
+}
+
+function setHeaders(reply: FastifyReply, limit: number, remaining: number, resetSeconds: number): void {
+  for (const prefix of ['x-ratelimit', 'ratelimit']) {
+    void reply.headers({ [`${prefix}-limit`]: limit, [`${prefix}-remaining`]: remaining, [`${prefix}-reset`]: resetSeconds })
+  }
+}
+
+function makeLimiter(app: FastifyInstance, budget: Budget, keyGenerator: (request: FastifyRequest) => string): Limiter {
+  const options: RateLimitOptions = { max: budget.max, timeWindow: budget.windowMs, cache: RATE_LIMIT_KEYS_MAX, keyGenerator }
+  const count = app.createRateLimit(options)
+  return async (request, reply) => {
+    const taken = await count(request)
+    if (taken.isAllowed) return undefined
+    setHeaders(reply, taken.max, taken.remaining, taken.ttlInSeconds)
+    if (!taken.isExceeded) return undefined
+    return new PenstockError('RATE_LIMIT', { retryAfterSeconds: Math.max(1, taken.ttlInSeconds) })
+  }
+}
+
+/** The part of a limited route's `config`; `group` is the name that a route and its aliases share. */
+export function limited(bucket: LimitedConfig['limited']['bucket'], group: string): LimitedConfig {
+  return { limited: { bucket, group } }
+}
+
+/** Gives `app` its buckets. Call before any route is registered. */
+export function rateLimits(app: FastifyInstance, config: Config): void {
+  void app.register(rateLimit, { global: false })
+  const limiters = new Map<string, Limiter>()
+  const count = async (bucket: Bucket, group: string, request: FastifyRequest, reply: FastifyReply) => {
+    const budget = budgets[bucket](config)
+    if (budget.max === 0) return undefined
+    const name = `${bucket}:${group}`
+    const key = bucket === 'refused' ? addressKey : callerKey
+    const limiter = limiters.get(name) ?? makeLimiter(app, budget, key)
+    limiters.set(name, limiter)
+    return await limiter(request, reply)
+  }
+  app.decorate('countRefusal', (request, reply) => count('refused', '', request, reply))
+  app.addHook('onRoute', route => {
+    const limit = route.config?.limited
+    if (limit === undefined) return
+    const countRequest: onRequestAsyncHookHandler = async (request, reply) => {
+      const error = await count(limit.bucket, limit.group, request, reply)
+      if (error !== undefined) throw error
+    }
+    // last: the guards of the route have said who is calling
+    route.onRequest = [route.onRequest ?? [], countRequest].flat()
+  })
+}

@@ -1,0 +1,229 @@
+/**
+ * Finalize: a staged upload becomes an immutable object at its sha256 path, without its bytes passing through again.
+ *
+ *   find what is staged → its digest, bound to its ETag → the profile's checks → claim the hash → create-only copy bound
+ *   to that ETag → confirm → manifest object → all rows in one transaction → manifest object compared → delete staging
+ *   → answer
+ *
+ * Nothing durable is written before every check has passed. Every step can be repeated: a finalize that was cut off, or
+ * whose answer was lost, is simply called again. Of several at once one writes the rows; the others give its answer.
+ * Where the staged object has vanished in between, the row says why: finalized by another (its answer), or aborted.
+ */
+import { isPenstockError, PenstockError, type ErrorName } from '../errors.ts'
+import { assertMayIngestKind } from '../identity/permissions.ts'
+import type { Principal } from '../identity/principal.ts'
+import { copyOnce } from '../objects/create-only.ts'
+import { canonicalKey, manifestKey, parseCanonicalKey, parseStagingKey, type CanonicalName } from '../objects/keys.ts'
+import { ObjectNotFound, ObjectPreconditionFailed, type ObjectInfo } from '../objects/port.ts'
+import type { StoreAbilities } from '../objects/probe.ts'
+import { RecordStoreFailed, type ExtensionRecord, type FinalizeInput, type UploadRecord, type VersionRecord } from '../records/port.ts'
+import { checkBundle, type CheckedBundle } from './bundle/check.ts'
+import { settleManifest, storeManifest } from './bundle/manifest-object.ts'
+import type { SignatureInput } from './bundle/signature.ts'
+import type { IngestContext, Log } from './context.ts'
+import { digestObject } from './digest-object.ts'
+import { mayReach, ownerOf } from './ownership.ts'
+import { profileNamed, type Profile } from './profiles.ts'
+
+export interface FinalizeRequest {
+  key: string
+  /** bytes */
+  size?: number
+  /** hex sha256 */
+  declaredHash?: string
+  manifestJson?: string
+  signature?: SignatureInput
+}
+
+/** The answer, as the contract has it; kept with the upload for repeats. */
+export interface FinalizedObject {
+  contentHash: string
+  canonicalKey: string
+  size: number
+  contentType: string
+  deduplicated: boolean
+  extension?: { id: string, name: string, publisher?: string }
+  version?: { id: string, version: string }
+  manifestKey?: string
+  signature?: unknown
+}
+
+export interface Caller { principal: Principal, log: Log }
+
+/** @throws PenstockError of the flat codes of `/finalize` */
+export async function finalizeUpload(context: IngestContext, request: FinalizeRequest, caller: Caller): Promise<FinalizedObject> {
+  const staging = parseStagingKey(request.key)
+  if (staging === undefined) return await repeatOfCanonical(context, request, caller)
+  const profile = profileNamed(context.profiles, staging.name)
+  assertMayIngestKind(caller.principal, profile.kind, context.config)
+  const abilities = await ask('S3_HEAD_FAILED', () => context.readiness.ensure())
+  try {
+    return await finalizeStaged(context, request, caller, { ...staging, profile, abilities })
+  } catch (error) {
+    if (!isPenstockError(error, 'STAGING_NOT_FOUND')) throw error
+    // gone from under us: another finalize of this upload may have finished it
+    const upload = await context.records.uploads.get(staging.uploadId)
+    if (upload?.status !== 'finalized' || !mayReach(caller.principal, upload)) throw error
+    return repeat(request, upload)
+  }
+}
+
+interface Staging { uploadId: string, name: CanonicalName, profile: Profile, abilities: StoreAbilities }
+interface StagedBytes { info: ObjectInfo, sha256: string }
+
+async function finalizeStaged(context: IngestContext, request: FinalizeRequest, caller: Caller, staging: Staging): Promise<FinalizedObject> {
+  const upload = await context.records.uploads.get(staging.uploadId)
+  if (upload && !mayReach(caller.principal, upload)) throw new PenstockError('STAGING_NOT_FOUND')
+  if (upload?.status === 'finalized') return repeat(request, upload)
+  if (upload && upload.status !== 'staged') throw new PenstockError('STAGING_NOT_FOUND')
+  const info = await ask('S3_HEAD_FAILED', () => context.store.head(request.key))
+  if (info === undefined || (upload === undefined && caller.principal.kind !== 'admin')) throw new PenstockError('STAGING_NOT_FOUND')
+  checkSize(request, info, staging.profile)
+  const bytes = { info, sha256: await digestOf(context, info, upload, staging.profile) }
+  if (request.declaredHash !== undefined && request.declaredHash !== bytes.sha256) {
+    throw new PenstockError('HASH_MISMATCH', { details: { declared: request.declaredHash, computed: bytes.sha256 } })
+  }
+  if (upload === undefined) await adopt(context, caller, staging, bytes)
+  const bundle = staging.profile.kind === 'bundle' ? await checkBundle(context, request, bytes) : undefined
+  return await publish(context, caller, staging, bytes, bundle)
+}
+
+function checkSize(request: FinalizeRequest, info: ObjectInfo, profile: Profile): void {
+  if (info.size > profile.maxBytes) {
+    throw new PenstockError('BAD_REQUEST', { message: `the stored size is over the limit of ${profile.maxBytes} bytes`, details: { limit_bytes: profile.maxBytes, size: info.size } })
+  }
+  if (request.size !== undefined && request.size !== info.size) {
+    throw new PenstockError('SIZE_MISMATCH', { details: { expected: request.size, actual: info.size } })
+  }
+}
+
+/** What ingest streamed under this very ETag; only bytes that it did not see (or FINALIZE_REHASH=always) are read. */
+async function digestOf(context: IngestContext, info: ObjectInfo, upload: UploadRecord | undefined, profile: Profile): Promise<string> {
+  if (upload?.etag && upload.etag !== info.etag) throw new PenstockError('STAGING_CHANGED')
+  if (upload?.sha256 && context.config.FINALIZE_REHASH !== 'always') return upload.sha256
+  const computed = await ask('S3_GET_FAILED', () => digestObject(context.store, info, profile.maxBytes))
+  if (upload?.sha256 && upload.sha256 !== computed) throw new PenstockError('STAGING_CHANGED')
+  return computed
+}
+
+/** Bytes that came into the bucket past this service get their row now. Lost races show in the transaction at the end. */
+async function adopt(context: IngestContext, caller: Caller, staging: Staging, { info, sha256 }: StagedBytes): Promise<void> {
+  await context.records.uploads.adopt({
+    id: staging.uploadId, kind: staging.profile.kind, stagingKey: info.key, filename: staging.name,
+    size: info.size, declaredSha256: null, owner: ownerOf(caller.principal)
+  }, { sha256, etag: info.etag, size: info.size })
+}
+
+async function publish(context: IngestContext, caller: Caller, staging: Staging, bytes: StagedBytes, bundle: CheckedBundle | undefined): Promise<FinalizedObject> {
+  const { info, sha256 } = bytes
+  const { profile, abilities } = staging
+  const key = canonicalKey(sha256, staging.name)
+  const object = { sha256, key, size: info.size, contentType: profile.contentType }
+  const claim = await context.records.objects.claim(object)
+  if (claim === undefined) throw collected('the hash is being collected')
+  const { created } = await ask('COPY_FAILED', () => copyOnce(context.store, abilities, {
+    source: info.key, target: key, sourceETag: info.etag, size: info.size, contentType: profile.contentType, intents: context.records.multiparts
+  }))
+  await confirm(context, key, info.size)
+  const manifest = bundle && await ask('MANIFEST_STORE_FAILED', () => storeManifest(context.store, abilities, sha256, bundle.manifest))
+  return await record(context, caller, staging, { bytes, key, claim, created, bundle, manifestCreated: manifest?.created ?? false })
+}
+
+/** The collector has or had this hash: whoever comes again in a moment claims and copies anew. */
+function collected(reason: string): PenstockError {
+  return new PenstockError('SERVICE_BUSY', { retryAfterSeconds: 1, cause: new Error(reason) })
+}
+
+async function confirm(context: IngestContext, key: string, size: number): Promise<void> {
+  const stored = await ask('CANONICAL_MISSING', () => context.store.head(key))
+  if (stored === undefined) throw new PenstockError('CANONICAL_MISSING')
+  if (stored.size !== size) throw new PenstockError('OBJECT_EXISTS', { details: { key } })
+}
+
+interface Published { bytes: StagedBytes, key: string, claim: string, created: boolean, bundle: CheckedBundle | undefined, manifestCreated: boolean }
+
+async function record(context: IngestContext, caller: Caller, staging: Staging, published: Published): Promise<FinalizedObject> {
+  const { bytes: { info, sha256 }, key, claim, bundle } = published
+  const input: FinalizeInput = {
+    uploadId: staging.uploadId, sha256, canonicalKey: key, size: info.size, contentType: staging.profile.contentType, claim,
+    result: rows => answer(staging, published, rows)
+  }
+  if (bundle) {
+    const { name, publisher, version } = bundle.manifest
+    input.version = { name, publisher: publisher ?? null, version, contentHash: sha256, canonicalKey: key, manifest: bundle.manifest, signature: bundle.signature }
+  }
+  const outcome = await context.records.uploads.finalize(input)
+  if (outcome.outcome === 'gone') throw new PenstockError('STAGING_NOT_FOUND')
+  if (outcome.outcome === 'reclaim') throw collected('the hash was collected since it was claimed')
+  if (outcome.outcome === 'version_conflict') {
+    throw new PenstockError('EXTENSION_VERSION_ALREADY_EXISTS', { details: { content_hash: outcome.contentHash } })
+  }
+  if (outcome.outcome === 'finalized') {
+    if (bundle) await settle(context, sha256, published.manifestCreated ? bundle.manifest : undefined, caller.log)
+    await deleteStaging(context, info.key, caller.log)
+  }
+  return outcome.result as FinalizedObject
+}
+
+function answer(staging: Staging, { bytes, key, created, bundle }: Published, rows: { extension?: ExtensionRecord, version?: VersionRecord }): FinalizedObject {
+  const { extension, version } = rows
+  return {
+    contentHash: bytes.sha256, canonicalKey: key, size: bytes.info.size, contentType: staging.profile.contentType, deduplicated: !created,
+    ...(extension && { extension: { id: extension.id, name: extension.name, ...(extension.publisher === null ? {} : { publisher: extension.publisher }) } }),
+    ...(version && { version: { id: version.id, version: version.version } }),
+    ...(bundle && { manifestKey: manifestKey(bytes.sha256), signature: bundle.signature })
+  }
+}
+
+/** The record, which says what the manifest is, is written: an object that says otherwise is put right by the next version with these bytes. */
+async function settle(context: IngestContext, sha256: string, made: unknown, log: Log): Promise<void> {
+  try {
+    await settleManifest(context.store, context.records.extensions, sha256, made)
+  } catch (error) {
+    log.warn({ action: 'ingest.finalize.manifest_left', key: manifestKey(sha256), err: error })
+  }
+}
+
+/** The object is safe and recorded: what is left in staging is only rubbish, and the sweeper comes by. */
+async function deleteStaging(context: IngestContext, key: string, log: Log): Promise<void> {
+  try {
+    await context.store.delete(key)
+  } catch (error) {
+    log.warn({ action: 'ingest.finalize.staging_left', key, err: error })
+  }
+}
+
+function repeat(request: FinalizeRequest, upload: UploadRecord): FinalizedObject {
+  const result = upload.result as FinalizedObject
+  if (request.size !== undefined && request.size !== result.size) {
+    throw new PenstockError('SIZE_MISMATCH', { details: { expected: request.size, actual: result.size } })
+  }
+  if (request.declaredHash !== undefined && request.declaredHash !== result.contentHash) {
+    throw new PenstockError('HASH_MISMATCH', { details: { declared: request.declaredHash, computed: result.contentHash } })
+  }
+  return result
+}
+
+/** A canonical key is no way in: it answers only to who finalized an upload to it. */
+async function repeatOfCanonical(context: IngestContext, request: FinalizeRequest, { principal }: Caller): Promise<FinalizedObject> {
+  const canonical = parseCanonicalKey(request.key)
+  if (canonical === undefined || canonical.name === 'manifest.json') {
+    throw new PenstockError('BAD_REQUEST', { message: 'key must be a staging key as /upload-proxy gave it', details: { fields: [{ field: 'key', message: 'is no staging key' }] } })
+  }
+  const upload = await context.records.uploads.findFinalized(request.key, principal.kind === 'admin' ? undefined : ownerOf(principal))
+  if (upload === undefined) throw new PenstockError('STAGING_NOT_FOUND')
+  return repeat(request, upload)
+}
+
+/** Asks the store; what it says becomes the code of this step. */
+async function ask<T>(code: ErrorName, question: () => Promise<T>): Promise<T> {
+  try {
+    return await question()
+  } catch (error) {
+    if (isPenstockError(error)) throw error
+    if (error instanceof ObjectNotFound) throw new PenstockError('STAGING_NOT_FOUND', { cause: error })
+    if (error instanceof ObjectPreconditionFailed) throw new PenstockError('STAGING_CHANGED', { cause: error })
+    if (error instanceof RecordStoreFailed) throw error
+    throw new PenstockError(code, { cause: error })
+  }
+}

@@ -1,0 +1,162 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { ConfigError, readConfig, variables } from '../src/config.ts'
+
+const ROOT = join(import.meta.dirname, '..')
+
+interface Entry { readonly name: string, readonly value: string | undefined, readonly doc: string }
+
+/** Reads a `.env` file in which every setting stands below its one line of doc. */
+function readEntries(text: string): Entry[] {
+  const lines = text.split('\n')
+  return lines.flatMap((line, index) => {
+    const match = /^(# )?([A-Z][A-Z0-9_]*)=(.*)$/.exec(line)
+    if (match === null) return []
+    return [{ name: match[2] ?? '', value: match[1] === undefined ? match[3] : undefined, doc: (lines[index - 1] ?? '').replace(/^# /, '') }]
+  })
+}
+
+function faultsOf(env: NodeJS.ProcessEnv): readonly string[] {
+  try {
+    readConfig(env)
+    return []
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults
+    throw error
+  }
+}
+
+const PRODUCTION = { NODE_ENV: 'production', ADMIN_TOKEN: 'sixteen-or-more-characters' }
+const S3 = { OBJECT_STORE: 's3', S3_BUCKET: 'bucket', S3_ACCESS_KEY_ID: 'id', S3_SECRET_ACCESS_KEY: 'secret' }
+
+t.test('.env.example lists every variable with its default and its doc, in the order of the table', async t => {
+  const [settings = '', composeOnly = ''] = readFileSync(join(ROOT, '.env.example'), 'utf8').split(/^## Only for compose\.yaml.*$/m)
+  const expected = Object.entries(variables).map(([name, each]) => ({ name, value: each.default, doc: each.doc }))
+  t.same(readEntries(settings), expected)
+  t.same(readEntries(composeOnly).filter(({ name }) => name in variables), [], 'what only compose reads is no setting')
+})
+
+t.test('.env.example as it stands is a configuration that works', async t => {
+  const entries = readEntries(readFileSync(join(ROOT, '.env.example'), 'utf8'))
+  const env = Object.fromEntries(entries.flatMap(({ name, value }) => value === undefined ? [] : [[name, value]]))
+  t.same(readConfig(env), readConfig({}))
+})
+
+t.test('compose.yaml hands every setting to the service, fixed by the stack or overridable from .env', async t => {
+  const compose = readFileSync(join(ROOT, 'compose.yaml'), 'utf8')
+  for (const name of Object.keys(variables)) t.match(compose, new RegExp(`^ +${name}: `, 'm'), name)
+  const needed = [...compose.matchAll(/\$\{([A-Z_]+):\?/g)].map(match => match[1] ?? '')
+  t.ok(needed.length > 0)
+  const listed = new Set(readEntries(readFileSync(join(ROOT, '.env.example'), 'utf8')).map(({ name }) => name))
+  for (const name of needed) t.ok(listed.has(name), `${name} is needed, so .env.example explains it`)
+})
+
+t.test('with nothing set, everything is embedded and only this machine is the developer', async t => {
+  const config = readConfig({})
+  t.match(config, { OBJECT_STORE: 'fs', DATA_DIR: './data', HOST: '127.0.0.1', PORT: 4000, DATABASE_URL: undefined })
+  t.match(config, { production: false, developer: true, trustAdminHeader: true, loopback: true })
+  t.ok(Object.isFrozen(config))
+})
+
+t.test('every fault is named at once, one a line', async t => {
+  const env = { PORT: '70000', NODE_ENV: 'staging', S3_ENDPOINT: 'ftp://store', S3_FORCE_PATH_STYLE: 'yes', STAGING_TTL_HOURS: '0', SCOPE_UPLOAD: 'two words' }
+  const faults = faultsOf(env)
+  for (const name of Object.keys(env)) t.equal(faults.filter(fault => fault.startsWith(`${name} must be`)).length, 1, name)
+  t.throws(() => readConfig(env), { name: 'ConfigError', message: /PORT must be[^]*NODE_ENV must be one of development, test, production, not 'staging'/ })
+})
+
+t.test('an empty value counts as unset', async t => {
+  t.equal(readConfig({ PORT: '' }).PORT, 4000)
+  t.equal(readConfig({ ADMIN_TOKEN: '' }).ADMIN_TOKEN, undefined)
+  t.equal(readConfig({ MAX_OBJECT_SIZE_BYTES: '' }).MAX_OBJECT_SIZE_BYTES, 209_715_200)
+})
+
+t.test('whole numbers are plain decimal digits within their bounds', async t => {
+  for (const value of [' 5', '5 ', '1e3', '0x10', '-1', '+5', '5.0', '٥', '1_000', 'Infinity', 'NaN', '99999999999999999']) {
+    t.match(faultsOf({ MAX_OBJECT_SIZE_BYTES: value })[0], `MAX_OBJECT_SIZE_BYTES must be a whole number from 1 to`, value)
+  }
+  t.equal(faultsOf({ MAX_OBJECT_SIZE_BYTES: '0' }).length, 1)
+  t.equal(readConfig({ MAX_OBJECT_SIZE_BYTES: '1' }).MAX_OBJECT_SIZE_BYTES, 1)
+  t.equal(readConfig({ PORT: '0' }).PORT, 0)
+  t.equal(readConfig({ PORT: '65535' }).PORT, 65_535)
+  t.equal(faultsOf({ PORT: '65536' }).length, 1)
+})
+
+t.test('hours may have decimals, and nothing else a number could be', async t => {
+  t.equal(readConfig({ STAGING_TTL_HOURS: '0.001' }).STAGING_TTL_HOURS, 0.001)
+  for (const value of ['0', '0.0', '.5', '1.', '1e3', '-1', ' 1']) t.match(faultsOf({ STAGING_TTL_HOURS: value })[0], 'STAGING_TTL_HOURS must be', value)
+})
+
+t.test('proxies are a hop count or a list of ranges, origins are origins', async t => {
+  t.equal(readConfig({ TRUST_PROXY: '2' }).TRUST_PROXY, 2)
+  t.same(readConfig({ TRUST_PROXY: '10.0.0.0/8, ::1' }).TRUST_PROXY, ['10.0.0.0/8', '::1'])
+  t.match(faultsOf({ TRUST_PROXY: 'true' })[0], 'TRUST_PROXY lists')
+  t.same(readConfig({ CORS_ORIGIN: 'https://a.example, http://localhost:3000' }).CORS_ORIGIN, ['https://a.example', 'http://localhost:3000'])
+  for (const value of ['*', 'https://a.example/', 'a.example']) t.match(faultsOf({ CORS_ORIGIN: value })[0], 'CORS_ORIGIN lists', value)
+})
+
+t.test('a wrong DATABASE_URL is named without repeating the password in it', async t => {
+  const faults = faultsOf({ DATABASE_URL: 'mysql://user:hunter2@host/db' })
+  t.match(faults[0], 'DATABASE_URL must be a postgres:// address')
+  t.notMatch(faults.join(), 'hunter2')
+})
+
+t.test('the S3 group is whole or absent', async t => {
+  t.same(faultsOf(S3), [])
+  t.same(faultsOf({ OBJECT_STORE: 's3' }).map(fault => fault.split(' ')[0]), ['S3_BUCKET', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'])
+  t.match(faultsOf({ ...S3, S3_SECRET_ACCESS_KEY: '' }), ['S3_SECRET_ACCESS_KEY is missing: OBJECT_STORE=s3 needs it'])
+  t.match(faultsOf({ S3_BUCKET: 'bucket' }), [/^S3_BUCKET is set, but OBJECT_STORE is fs/])
+})
+
+t.test('production needs an administrator and refuses the insecure switch', async t => {
+  t.same(faultsOf(PRODUCTION), [])
+  t.match(faultsOf({ NODE_ENV: 'production' }), [/^ADMIN_TOKEN is missing/])
+  t.same(faultsOf({ NODE_ENV: 'production', TRUST_ADMIN_HEADER: 'true' }), [], 'a proxy in front may be the one who knows the administrator')
+  t.match(faultsOf({ ...PRODUCTION, ADMIN_TOKEN: 'fifteen-letters' }), ['ADMIN_TOKEN is shorter than 16 characters'])
+  t.match(faultsOf({ ...PRODUCTION, EXT_BUNDLES_ALLOW_INSECURE: 'true' }), ['EXT_BUNDLES_ALLOW_INSECURE is refused in production'])
+  t.equal(readConfig({ EXT_BUNDLES_ALLOW_INSECURE: 'true' }).EXT_BUNDLES_ALLOW_INSECURE, true, 'outside production it is a choice')
+})
+
+t.test('an admin token that no Authorization header can carry is refused', async t => {
+  for (const ADMIN_TOKEN of ['two words of a sentence', ' leads-with-a-blank', 'ends-with-a-newline\n', 'tab\tin-the-middle', 'ümlaut-in-the-token', 'a=b-in-the-middle-x', 'comma,in-the-middle', '"quoted-with-quotes"', '=starts-with-equals']) {
+    const faults = faultsOf({ ADMIN_TOKEN })
+    t.equal(faults.length, 1, ADMIN_TOKEN)
+    t.match(faults[0], /^ADMIN_TOKEN must consist of letters, digits and /)
+    t.notOk(faults.join().includes(ADMIN_TOKEN), 'the message does not repeat it')
+  }
+  for (const ADMIN_TOKEN of ['abcDEF0123456789', 'a-b.c_d~e+f/g', 'cGFkZGVkIGJhc2U2NA==']) t.same(faultsOf({ ADMIN_TOKEN }), [], ADMIN_TOKEN)
+})
+
+t.test('a short admin token will do only where nobody else can connect', async t => {
+  t.same(faultsOf({ ADMIN_TOKEN: 'short' }), [])
+  t.same(faultsOf({ ADMIN_TOKEN: 'short', HOST: '0.0.0.0' }), ['ADMIN_TOKEN is shorter than 16 characters'])
+  t.same(faultsOf({ ADMIN_TOKEN: 'sixteen-letters-', HOST: '0.0.0.0' }), [])
+})
+
+t.test('placeholders are refused in production only', async t => {
+  const env = { ADMIN_TOKEN: 'REPLACE-ME-with-a-long-secret', PUBLIC_BASE_URL: 'https://upload.example.invalid/x' }
+  t.same(faultsOf(env), [])
+  t.same(faultsOf({ ...env, NODE_ENV: 'production' }), ['PUBLIC_BASE_URL still holds a placeholder', 'ADMIN_TOKEN still holds a placeholder'])
+  t.same(faultsOf({ ...PRODUCTION, ...S3, S3_ENDPOINT: 'http://store.invalid:9000' }), ['S3_ENDPOINT still holds a placeholder'])
+  for (const [name, value] of [
+    ['CORS_ORIGIN', 'https://b.example,https://a.invalid'], ['CORS_ORIGIN', 'https://a.invalid, https://b.example'], ['HOST', 'x.invalid'],
+    ['DATABASE_URL', 'postgres://user:pass@DB.INVALID:5432/penstock'], ['PUBLIC_BASE_URL', 'https://upload.invalid./']
+  ] as const) t.same(faultsOf({ ...PRODUCTION, [name]: value }), [`${name} still holds a placeholder`], value)
+  t.same(faultsOf({ ...PRODUCTION, CORS_ORIGIN: 'https://invalid.example', HOST: '::', DATA_DIR: './invalid' }), [], 'a host of that name elsewhere')
+})
+
+t.test('production trusts no admin header, and an admin token ends the developer', async t => {
+  t.match(readConfig(PRODUCTION), { production: true, developer: false, trustAdminHeader: false })
+  t.match(readConfig({ ...PRODUCTION, TRUST_ADMIN_HEADER: 'true' }), { trustAdminHeader: true })
+  t.match(readConfig({ ADMIN_TOKEN: 'x' }), { developer: false, trustAdminHeader: true })
+  t.match(readConfig({ ADMIN_TOKEN: 'sixteen-letters-', HOST: '0.0.0.0' }), { trustAdminHeader: false })
+  t.match(readConfig({ HOST: '0.0.0.0' }), { trustAdminHeader: true })
+  t.match(readConfig({ TRUST_ADMIN_HEADER: 'false' }), { developer: true, trustAdminHeader: false })
+})
+
+t.test('only addresses of this machine count as loopback', async t => {
+  for (const [host, loopback] of [['127.0.0.1', true], ['127.9.9.9', true], ['::1', true], ['localhost', true], ['0.0.0.0', false], ['::', false], ['127.0.0.1.example', false]] as const) {
+    t.equal(readConfig({ HOST: host }).loopback, loopback, host)
+  }
+})

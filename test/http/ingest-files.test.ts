@@ -1,0 +1,4 @@
+import t from 'tap'
+import { ingestContract } from '../contract/ingest.ts'
+
+ingestContract(t, 'files + SQLite', async () => ({}))
