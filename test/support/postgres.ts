@@ -36,7 +36,8 @@ export interface PostgresServer {
 export interface OwnPostgres extends PostgresServer {
   halt(): Promise<void>
   start(): Promise<void>
-  restart(): Promise<void>
+  /** Goes down at once, without rolling back or releasing anything first, and comes back by recovery. */
+  crash(): Promise<void>
 }
 
 /**
@@ -102,19 +103,20 @@ async function startIn(root: string): Promise<OwnPostgres> {
   const start = async () => {
     running = await startServer({ postgres: binaries.postgres, root, data, port, url, account })
   }
-  const halt = async () => {
+  const end = async (signal: 'SIGINT' | 'SIGQUIT') => {
     const child = running
     running = undefined
-    if (child) await endServer(child)
+    if (child) await endServer(child, signal)
   }
+  const halt = () => end('SIGINT')
   await start()
   return {
     url,
     createDatabase: () => createDatabase(url, []),
     start,
     halt,
-    async restart() {
-      await halt()
+    async crash() {
+      await end('SIGQUIT')
       await start()
     },
     async stop() {
@@ -197,11 +199,11 @@ function removeNow(folder: string): void {
   }
 }
 
-/** Fast shutdown (open transactions are rolled back), then by force. */
-async function endServer(child: ChildProcess): Promise<void> {
+/** SIGINT: fast shutdown, open transactions are rolled back. SIGQUIT: immediate. Then by force. */
+async function endServer(child: ChildProcess, signal: 'SIGINT' | 'SIGQUIT'): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   const ended = once(child, 'exit')
-  child.kill('SIGINT')
+  child.kill(signal)
   const force = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS)
   await ended
   clearTimeout(force)
