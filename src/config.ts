@@ -94,6 +94,23 @@ function bearerToken(value: string): string {
   return value
 }
 
+const SECRET_MIN_CHARACTERS = 16
+
+/** The value is never repeated in a message. */
+function secret(value: string): string {
+  if (value.length < SECRET_MIN_CHARACTERS) throw new Invalid(`must have at least ${SECRET_MIN_CHARACTERS} characters`)
+  return value
+}
+
+const ROLES = ['api', 'worker'] as const
+export type Role = typeof ROLES[number]
+
+function roles(value: string): Role[] {
+  const names = value.split(',').map(each => each.trim()).filter(Boolean)
+  if (names.length === 0) throw new Invalid(`must list some of ${ROLES.join(', ')}`)
+  return names.map(choice(...ROLES))
+}
+
 const GIB = 1024 ** 3
 const ADMIN_TOKEN_MIN_CHARACTERS = 16
 
@@ -137,6 +154,37 @@ export const variables = {
 
   ADMIN_TOKEN: variable('bearer token of the administrator; at least 16 characters in production and where HOST lets other machines in', bearerToken),
   TRUST_ADMIN_HEADER: variable('take x-alga-admin: true as the administrator; default false in production, and where ADMIN_TOKEN is set and HOST lets other machines in', boolean),
+  ROLES: variable('what this process does: api, worker, or both', roles, 'api,worker'),
+  MODELS_DIR: variable('folder of models to load at start, <name>/<version>/model.onnx and model.json; unset: the built-in ones', anything),
+  MODEL_CACHE_DIR: variable('where workers keep models by digest; unset: models under DATA_DIR', anything),
+  DEFAULT_IMAGE_MODEL: variable('image model for callers that name none', anything, 'upscale-2x'),
+  DEVICE: variable('execution provider: auto takes the best that is there, any other must be there', choice('auto', 'cuda', 'webgpu', 'cpu'), 'auto'),
+  WORKERS: variable('workers of this process; unset: one on a GPU, else one less than there are cores', integer(1, 256)),
+  WORKER_ISOLATION: variable('process: a worker that dies or is killed hurts nobody; thread: less memory, but a run that hangs cannot be ended, and one that crashes ends the service', choice('process', 'thread'), 'process'),
+  WORKER_THREADS: variable('threads of one run; unset: cores divided by workers', integer(1, 1024)),
+  WORKER_MAX_JOBS: variable('a worker is replaced after this many runs; 0: never', integer(0), '1000'),
+  WORKER_MAX_RSS_BYTES: variable('a worker that holds more memory after a run is replaced; 0: never', integer(0), '4294967296'),
+  EXEC_TASKS_FILE: variable('JSON file of the commands that the task exec may run; unset: none', anything),
+  INFER_MAX_BYTES: variable('largest body of a synchronous inference', integer(1, GIB), '16777216'),
+  INFER_TIMEOUT_MS: variable('how long a synchronous inference may take', integer(1, 3_600_000), '30000'),
+  INFER_RATE_LIMIT_MAX: variable('requests per window and caller under /v2; 0 switches it off', integer(0), '0'),
+  INFER_RATE_LIMIT_WINDOW_MS: variable('window of INFER_RATE_LIMIT_MAX', integer(1), '60000'),
+
+  MULTIPART_INPUT_MAX_BYTES: variable('largest input of a job in a multipart body', integer(1, 5 * 1024 * GIB), '524288000'),
+  ACTIVE_JOBS_PER_USER: variable('unfinished jobs of one user at once; 0: no limit', integer(0), '0'),
+  QUEUE_MAX: variable('most jobs that may wait', integer(1), '10000'),
+  JOB_LEASE_MS: variable('how long a job belongs to a worker that gives no sign of life', integer(500, 3_600_000), '30000'),
+  JOB_MAX_ATTEMPTS: variable('attempts of one job before it has failed', integer(1, 100), '3'),
+  JOB_TIMEOUT_MS: variable('longest run of one attempt', integer(100, 86_400_000), '600000'),
+  CANCEL_GRACE_MS: variable('how long a cancelled run may take to end before its worker is killed', integer(0, 600_000), '2000'),
+  JOB_RETENTION_DAYS: variable('finished jobs go after this many days; 0 keeps them', integer(0, 36_500), '0'),
+  WEBHOOK_SECRET: variable('key of the signature of webhooks; unset: webhooks are refused', secret),
+  WEBHOOK_ALLOW_PRIVATE: variable('let webhooks go to private, loopback and link-local addresses', boolean, 'false'),
+  API_V1_RATE_LIMIT_MAX: variable('requests per window and caller under /api/v1 and /generate; 0 switches it off', integer(0), '300'),
+  API_V1_RATE_LIMIT_WINDOW_MS: variable('window of API_V1_RATE_LIMIT_MAX', integer(1), '300000'),
+  LEGACY_ROUTES: variable('serve /jobs and /queues/stats without credentials; in production only where HOST is loopback, or as production', choice('false', 'true', 'production'), 'false'),
+  SCOPE_JOB_READ: variable('scope that may read jobs', scopeName, 'penstock:job.read'),
+  SCOPE_JOB_WRITE: variable('scope that may create and change jobs', scopeName, 'penstock:job.write'),
   SCOPE_UPLOAD: variable('scope that may upload objects', scopeName, 'penstock:upload'),
   SCOPE_ADMIN: variable('scope of administrators', scopeName, 'penstock:admin')
 } as const satisfies Record<string, Variable<unknown>>
@@ -153,6 +201,8 @@ export interface Config extends Settings {
   readonly developer: boolean
   /** True when HOST can only be reached from this machine. */
   readonly loopback: boolean
+  /** What of the environment workers get. */
+  readonly workerEnvironment: Readonly<Record<string, string>>
 }
 
 /** All faults of a configuration at once, one a line. */
@@ -190,6 +240,7 @@ function isPlaceholder(value: string): boolean {
 function productionFaults(settings: Settings, env: NodeJS.ProcessEnv): string[] {
   const faults = Object.keys(variables).filter(name => isPlaceholder(env[name] ?? ''))
     .map(name => `${name} still holds a placeholder`)
+  if (settings.LEGACY_ROUTES === 'true' && !isLoopback(settings.HOST)) faults.push('LEGACY_ROUTES=true is refused in production where HOST is not loopback: LEGACY_ROUTES=production says that it is meant')
   if (settings.EXT_BUNDLES_ALLOW_INSECURE) faults.push('EXT_BUNDLES_ALLOW_INSECURE is refused in production')
   if (settings.ADMIN_TOKEN === undefined && settings.TRUST_ADMIN_HEADER !== true) {
     faults.push('ADMIN_TOKEN is missing: production needs an admin credential (or TRUST_ADMIN_HEADER=true behind a proxy that strips x-alga-admin)')
@@ -205,6 +256,16 @@ function tokenFaults({ ADMIN_TOKEN: token, HOST, NODE_ENV }: Settings): string[]
 
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+}
+
+/**
+ * Where programs, libraries and certificates are, which GPU to use, and how memory is managed: no setting of this service, so
+ * that no secret is in the environment of a worker or of a command that it runs.
+ */
+const FOR_WORKERS = /^(PATH|HOME|TMPDIR|LANG|LC_[A-Z]+|TZ|LD_LIBRARY_PATH|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|XDG_(RUNTIME_DIR|CACHE_HOME)|(CUDA|NVIDIA|VK|VIPS|MALLOC|OMP)_[A-Z0-9_]+)$/
+
+function forWorkers(env: NodeJS.ProcessEnv): Readonly<Record<string, string>> {
+  return Object.freeze(Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => FOR_WORKERS.test(entry[0]) && entry[1] !== undefined)))
 }
 
 /** Reads the environment. @throws ConfigError naming everything that is wrong */
@@ -233,6 +294,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     // who sets a token and lets other machines in wants it to be asked for
     trustAdminHeader: settings.TRUST_ADMIN_HEADER ?? (!production && (loopback || settings.ADMIN_TOKEN === undefined)),
     developer: !production && settings.ADMIN_TOKEN === undefined,
-    loopback
+    loopback,
+    workerEnvironment: forWorkers(env)
   })
 }

@@ -25,6 +25,8 @@ export const catalogue = {
   STAGING_NOT_FOUND: { status: 400, nested: 'staging_not_found', message: 'no staged upload under this key' },
   MANIFEST_REQUIRED: { status: 400, nested: 'manifest_required', message: 'no manifest was given and none was found in the bundle' },
   INVALID_MANIFEST: { status: 400, nested: 'invalid_manifest', message: 'the manifest is not valid' },
+  INVALID_MODEL: { status: 400, nested: 'invalid_model', message: 'the file is no model that loads here' },
+  INVALID_MULTIPART: { status: 400, flat: 'BAD_REQUEST', nested: 'invalid_multipart', message: 'the multipart body is not valid' },
   SIGNATURE_REQUIRED: { status: 400, nested: 'signature_required', message: 'a signature is required' },
   SIGNATURE_UNSUPPORTED: { status: 400, nested: 'signature_unsupported', message: 'this signature algorithm cannot be verified here' },
   SIGNATURE_INVALID: { status: 400, nested: 'signature_invalid', message: 'the signature could not be verified' },
@@ -35,6 +37,10 @@ export const catalogue = {
   NOT_FOUND: { status: 404, nested: 'not_found', message: 'there is no such route' },
   UPLOAD_NOT_FOUND: { status: 404, flat: 'NOT_FOUND', nested: 'upload_not_found', message: 'there is no such upload' },
   EXTENSION_NOT_FOUND: { status: 404, flat: 'NOT_FOUND', nested: 'extension_not_found', message: 'there is no such extension' },
+  JOB_NOT_FOUND: { status: 404, flat: 'NOT_FOUND', nested: 'job_not_found', message: 'there is no such job' },
+  RESULT_NOT_FOUND: { status: 404, flat: 'NOT_FOUND', nested: 'result_not_found', message: 'the job has no such result' },
+  MODEL_NOT_FOUND: { status: 404, flat: 'NOT_FOUND', nested: 'model_not_found', message: 'there is no such model' },
+  FILE_NOT_FOUND: { status: 404, flat: 'NOT_FOUND', nested: 'file_not_found', message: 'there is no such file' },
   METHOD_NOT_ALLOWED: { status: 405, nested: 'method_not_allowed', message: 'this path does not take this method' },
   REQUEST_TIMEOUT: { status: 408, nested: 'request_timeout', message: 'the body stopped arriving' },
   UPLOAD_ID_IN_USE: { status: 409, nested: 'upload_id_in_use', message: 'this upload id is in use' },
@@ -42,10 +48,17 @@ export const catalogue = {
   STAGING_CHANGED: { status: 409, nested: 'staging_changed', message: 'the staged bytes changed after they were uploaded' },
   OBJECT_EXISTS: { status: 409, nested: 'object_exists', message: 'an object of another size is stored under this hash' },
   EXTENSION_VERSION_ALREADY_EXISTS: { status: 409, nested: 'extension_version_already_exists', message: 'this version exists with other content' },
+  MODEL_VERSION_EXISTS: { status: 409, nested: 'model_version_exists', message: 'this version of the model exists with other content' },
+  IDEMPOTENCY_CONFLICT: { status: 409, nested: 'idempotency_conflict', message: 'this idempotency key was used with another body' },
+  USER_HAS_ACTIVE_JOB: { status: 409, nested: 'user_has_active_job', message: 'the user has an unfinished job' },
+  JOB_NOT_RETRYABLE: { status: 409, nested: 'job_not_retryable', message: 'only failed and cancelled jobs can be retried' },
   GONE: { status: 410, nested: 'gone', message: 'this route was retired' },
+  PRECONDITION_FAILED: { status: 412, nested: 'precondition_failed', message: 'a condition of the request does not hold' },
   PAYLOAD_TOO_LARGE: { status: 413, flat: 'BAD_REQUEST', nested: 'file_too_large', message: 'the body is too large' },
   UNSUPPORTED_MEDIA_TYPE: { status: 415, nested: 'unsupported_media_type', message: 'this content type is not supported here' },
+  RANGE_NOT_SATISFIABLE: { status: 416, nested: 'range_not_satisfiable', message: 'the range lies outside the file' },
   RATE_LIMIT: { status: 429, nested: 'rate_limit_exceeded', message: 'too many requests' },
+  QUEUE_FULL: { status: 429, nested: 'queue_full', message: 'too many jobs are waiting' },
   HEADERS_TOO_LARGE: { status: 431, flat: 'BAD_REQUEST', nested: 'validation_error', message: 'the request headers are too large' },
   INTERNAL_ERROR: { status: 500, nested: 'internal_error', message: 'something went wrong here' },
   UNSUPPORTED_TRANSFER_CODING: { status: 501, nested: 'unsupported_transfer_coding', message: 'this transfer coding is not supported: send the body as it is, or chunked' },
@@ -59,7 +72,8 @@ export const catalogue = {
   MANIFEST_STORE_FAILED: { status: 502, flatStatus: 500, nested: 'storage_unavailable', message: 'object storage did not take the manifest' },
   STORAGE_FAILED: { status: 502, flatStatus: 500, nested: 'storage_unavailable', message: 'object storage failed' },
   SERVICE_BUSY: { status: 503, nested: 'service_busy', message: 'the service is busy, try again later' },
-  RECORDS_UNAVAILABLE: { status: 503, nested: 'records_unavailable', message: 'the record store is not available' }
+  RECORDS_UNAVAILABLE: { status: 503, nested: 'records_unavailable', message: 'the record store is not available' },
+  INFERENCE_TIMEOUT: { status: 504, nested: 'inference_timeout', message: 'the model did not answer in time' }
 } as const satisfies Record<string, ErrorRow>
 
 export type ErrorName = keyof typeof catalogue

@@ -44,6 +44,8 @@ export const PART_MIN_BYTES = 5 * 1024 * 1024
 export const PART_BYTES = 64 * 1024 * 1024
 /** S3: the most parts of one upload. */
 export const PARTS_MAX = 10_000
+/** Part of a body of unknown length, and what goes as one request. It is held whole, since its length must be known first. */
+export const UNKNOWN_PART_BYTES = 8 * 1024 * 1024
 
 /** One request to the store that carries no body, with its retries. */
 export const STORE_REQUEST_TIMEOUT_MS = 60_000
@@ -126,6 +128,8 @@ export const POSTGRES_STATEMENT_TIMEOUT_MS = 30_000
 
 /** Header block of a request; more is answered with 431. */
 export const HEADERS_MAX_BYTES = 16 * 1024
+/** One part of a path, percent-encoded: the name of a file of FILENAME_MAX_BYTES, and more. */
+export const PATH_PART_MAX_CHARACTERS = 1024
 /** How long the header block of a request may take to arrive. */
 export const HEADERS_TIMEOUT_MS = 30_000
 /** Idle keep-alive connections; longer than the 60 s of common load balancers, so that they close first. */
@@ -155,3 +159,192 @@ export const EVENT_CLOSE_GRACE_MS = 1_000
 export const EVENT_RETRY_MS = 3_000
 /** Links of a chain of causes that a log line shows. */
 export const LOGGED_CAUSES_MAX = 8
+
+/** Dimensions of one tensor. */
+export const TENSOR_RANK_MAX = 16
+/** Elements of a tensor that are written as JSON before the event loop turns to others. */
+export const TENSOR_JSON_SLICE_ELEMENTS = 16_384
+/** One dimension of a tensor. */
+export const TENSOR_DIMENSION_MAX = 2 ** 31 - 1
+/** Tensors of one inference, in and out each. */
+export const TENSORS_MAX = 256
+/** Bytes of an answer of inference below which compressing it is not worth it. */
+export const COMPRESS_MIN_BYTES = 1024
+/** Body of a request to the model repository. */
+export const REPOSITORY_BODY_MAX_BYTES = 64 * 1024
+
+/** An idle worker that was told to stop ends within this time, or is killed. */
+export const WORKER_STOP_GRACE_MS = 2_000
+/** A worker that was killed is waited for this long; then its run is over for whoever asked, and it is only logged. */
+export const WORKER_KILL_WAIT_MS = 5_000
+/** A worker thread in the middle of a run cannot be killed: closing the pool waits for it this long. */
+export const WORKER_THREAD_CLOSE_MS = 30_000
+/** What a worker said last may still be on its way when it has ended: this is how long it is listened to. */
+export const WORKER_LAST_WORDS_MS = 1_000
+/** Before the next try at a worker that died at its start, doubled with each one up to the second figure. */
+export const WORKER_RESTART_MIN_MS = 250
+export const WORKER_RESTART_MAX_MS = 30_000
+/** A worker that lived this long, or did one run, counts as one that starts. */
+export const WORKER_STABLE_MS = 10_000
+/** Messages of one worker that are no messages, or belong to nothing that runs: then it is killed. */
+export const WORKER_STRAY_MESSAGES_MAX = 100
+/** Of a line that a worker writes to its standard output or error. */
+export const WORKER_LOG_LINE_MAX_CHARACTERS = 4096
+/** Loading a model to see whether it loads, the download of it included; and bringing one of this machine in. */
+export const MODEL_CHECK_TIMEOUT_MS = 120_000
+export const MODEL_IMPORT_TIMEOUT_MS = 300_000
+/** Workers that may die over one model before the model is taken for the reason. */
+export const MODEL_CHECK_ATTEMPTS_MAX = 2
+/** Retry-After where all workers are busy, or the one that was at it was lost. */
+export const BUSY_RETRY_AFTER_SECONDS = 1
+/** Priorities of jobs go from -JOB_PRIORITY_MAX to this. */
+export const JOB_PRIORITY_MAX = 10
+
+/** Runs that wait for a worker of this process: synchronous inferences and load checks; more are told to come later. */
+export const POOL_LINE_MAX = 256
+/** A worker that has not said that it is ready by then is taken for dead: loading a GPU's libraries takes long. */
+export const WORKER_START_TIMEOUT_MS = 60_000
+/** Loaded models of one worker; the least recently used is released. */
+export const SESSIONS_PER_WORKER_MAX = 4
+/** A worker that was started to look at one model ends after this long without another. */
+export const ON_DEMAND_IDLE_MS = 60_000
+/** Folders of models below MODELS_DIR. */
+export const MODEL_FOLDERS_MAX = 10_000
+/** Attempts at a hash that is being collected, and the pause before the next, where nobody can be told to come again. */
+export const RECLAIM_ATTEMPTS_MAX = 5
+export const RECLAIM_PAUSE_MS = 1_000
+
+/** One tensor of a model, declared in it or given to it: what protobuf and ONNX Runtime hold. */
+export const MODEL_TENSOR_MAX_BYTES = 2 ** 31
+/** Nesting of messages in an ONNX file (protobuf's own bound), and fields looked at in it. */
+export const MODEL_DEPTH_MAX = 100
+export const MODEL_FIELDS_MAX = 20_000_000
+/** All models that workers keep in MODEL_CACHE_DIR; the least recently used go. */
+export const MODEL_CACHE_MAX_BYTES = 32 * 1024 * 1024 * 1024
+/** Unfinished downloads of models, and folders of runs, that were left by workers that were killed. */
+export const WORKER_LEFTOVERS_MAX_AGE_MS = 86_400_000
+/** Of a message of a failed run: the runtime's reason, a command's last word. */
+export const INFERENCE_MESSAGE_MAX_CHARACTERS = 500
+/** Progress of one run that crosses from worker to pool: at most one message per this time. */
+export const WORKER_PROGRESS_INTERVAL_MS = 50
+/** A worker looks for its parent this often: it ends within 5 s of the parent's death even in the middle of a run. */
+export const WATCHDOG_INTERVAL_MS = 1_000
+/** Trying out an execution provider in a process of its own. */
+export const PROVIDER_PROBE_TIMEOUT_MS = 30_000
+
+/** Pixels of an image, where the model's manifest sets no bound; and of one that comes out of a model. */
+export const IMAGE_PIXELS_MAX = 16_384 * 16_384
+export const IMAGE_RESULT_PIXELS_MAX = 1_000_000_000
+/** Bytes of an image, as it came, decoded, or made by a model, that are held in memory; more lies on disk meanwhile. */
+export const IMAGE_IN_MEMORY_MAX_BYTES = 32 * 1024 * 1024
+/** Tiles that an image goes through a model in: side and overlap, in pixels of the input. */
+export const TILE_DEFAULT_PIXELS = 1280
+/** Sides of tiles that are chosen here are multiples of this, as many models want it. */
+export const TILE_UNIT_PIXELS = 32
+export const TILE_OVERLAP_DEFAULT_PIXELS = 32
+/** How many times as wide and high an image a model may make of one. */
+export const IMAGE_SCALE_MAX = 16
+/** Width and height that an image is given to models that take any. */
+export const IMAGE_FREE_SIDE_PIXELS = 224
+/** Entries of `classes.json`. */
+export const TOP_K_MAX = 1000
+export const TOP_K_DEFAULT = 5
+/** `{ "inputs": … }` of a job, and outputs that are written as JSON: texts of this length are still whole strings. */
+export const TENSOR_JSON_MAX_BYTES = 64 * 1024 * 1024
+
+/** EXEC_TASKS_FILE, the commands in it, and arguments of one. */
+export const EXEC_TASKS_FILE_MAX_BYTES = 1024 * 1024
+export const EXEC_TASKS_MAX = 1000
+export const EXEC_ARGUMENTS_MAX = 256
+/** What a command may do where its entry says nothing: time, bytes written, files that become results. */
+export const EXEC_TIMEOUT_DEFAULT_MS = 600_000
+export const EXEC_OUTPUT_MAX_DEFAULT_BYTES = 1024 * 1024 * 1024
+export const EXEC_FILES_MAX_DEFAULT = 100
+/** How often the folder of a running command is measured. */
+export const EXEC_MEASURE_INTERVAL_MS = 250
+/** Of a line that a command writes to its output; the rest of a longer one is passed over. */
+export const EXEC_LINE_MAX_BYTES = 64 * 1024
+
+/** A place among a user's active jobs that was reserved, and whose holder gave no sign for this long, is free again. */
+export const RESERVATION_TTL_MS = 60_000
+/** Jobs whose time to wait is over that one claim puts back among those that are ready. */
+export const DUE_JOBS_MAX = 500
+/** How long a count of the waiting jobs is believed where it is further than QUEUE_COUNT_MARGIN from the limit. */
+export const QUEUE_COUNT_TTL_MS = 200
+/** More jobs than other nodes add within that time. Nearer to the limit, creations count one after the other. */
+export const QUEUE_COUNT_MARGIN = 2_000
+/** Pause before the connection for hints is opened again, doubled with each failure up to the second figure. */
+export const HINTS_RECONNECT_MIN_MS = 100
+export const HINTS_RECONNECT_MAX_MS = 5_000
+/** How often that connection is asked whether it is still one. */
+export const HINTS_CHECK_INTERVAL_MS = 15_000
+/** How long closing it may take. */
+export const HINTS_CLOSE_MS = 1_000
+/** Tensors that answer a synchronous inference, together: they cross from worker to service whole. */
+export const INFERENCE_ANSWER_MAX_BYTES = 256 * 1024 * 1024
+
+/** `ref_images` of a job: how many, and of each. */
+export const REF_IMAGES_MAX = 100
+export const REF_IMAGE_MAX_BYTES = 10 * 1024 * 1024
+/** Fields of a multipart body, headers of one of its parts, and what frames and precedes its parts. */
+export const MULTIPART_FIELDS_MAX = 16
+export const MULTIPART_PART_HEADERS_MAX_BYTES = 8 * 1024
+export const MULTIPART_FRAME_MAX_BYTES = 4 * 1024 * 1024
+/** Text of a job's request that names something: a model, a version, a result. */
+export const JOB_NAME_MAX_CHARACTERS = 255
+/** A one-time download lives this long where nobody says. */
+export const DOWNLOAD_TOKEN_DEFAULT_SECONDS = 3_600
+/** `user_id`, and the key of an idempotent request. */
+export const USER_ID_MAX_CHARACTERS = 128
+export const IDEMPOTENCY_KEY_MAX_CHARACTERS = 128
+/** `params` of a job: nesting, and as JSON. */
+export const JOB_PARAMS_DEPTH_MAX = 32
+export const JOB_PARAMS_MAX_BYTES = 64 * 1024
+/** Copies of one job's inputs or results that are under way at once. */
+export const JOB_COPIES_MAX = 4
+/** Jobs of one process whose model has run and whose results are being stored; with more it takes no new ones. */
+export const JOBS_PERSISTING_MAX = 64
+/** How often a node with free workers looks for jobs of which no hint came. */
+export const CLAIM_POLL_INTERVAL_MS = 1_000
+/** Progress of one job that is written: at most once in this time. */
+export const JOB_PROGRESS_INTERVAL_MS = 250
+/** Stages of one job whose progress waits to be written. */
+export const JOB_STAGES_WAITING_MAX = 16
+/** Between two looks at which of the held jobs are to be cancelled, where hints come thick and fast. */
+export const HELD_LOOK_INTERVAL_MS = 250
+/** Before the next attempt at a job: this, times 4 with each further one, up to the second; a quarter more or less. */
+export const JOB_BACKOFF_MIN_MS = 1_000
+export const JOB_BACKOFF_MAX_MS = 300_000
+/** Between tries at noting how an attempt ended, while the records cannot be reached. */
+export const RECORDS_RETRY_INTERVAL_MS = 500
+/** Jobs with lost leases that one transaction looks at; finished jobs that go, and lapsed rows, in one step. */
+export const REAP_BATCH = 100
+export const RETENTION_BATCH = 100
+/** How often jobs that are older than JOB_RETENTION_DAYS, and lapsed rows, are looked for. */
+export const RETENTION_INTERVAL_MS = 60_000
+/** Events of a job that are read at once. */
+export const JOB_EVENTS_BATCH = 500
+/** Longest life of a one-time download. */
+export const DOWNLOAD_TOKEN_MAX_SECONDS = 86_400
+/** Retry-After where the queue is full. */
+export const QUEUE_FULL_RETRY_AFTER_SECONDS = 5
+
+/** Address of a webhook. */
+export const WEBHOOK_URL_MAX_CHARACTERS = 2_048
+/** One delivery, from the look-up of the name to the end of the answer, of which no more is read than this. */
+export const WEBHOOK_TIMEOUT_MS = 10_000
+export const WEBHOOK_ANSWER_MAX_BYTES = 16 * 1024
+/** Attempts at delivering an event; progress has one. */
+export const WEBHOOK_ATTEMPTS_MAX = 6
+/** Before the second attempt, doubled with each further one; a quarter more or less. */
+export const WEBHOOK_BACKOFF_MIN_MS = 1_000
+/** Progress of one job goes to its webhook at most once in this time. */
+export const WEBHOOK_PROGRESS_INTERVAL_MS = 500
+/** Requests to webhooks that one process has under way. */
+export const WEBHOOKS_MAX = 32
+/** At shutdown: how long deliveries have to end. */
+export const WEBHOOK_CLOSE_GRACE_MS = 5_000
+/** How long the start waits for the models of MODELS_DIR before it goes on without those that are not there yet. */
+export const MODELS_START_WAIT_MS = 10_000
+/** Outputs of a synchronous inference that a node without workers reads back, as JSON. */
+export const INFER_RESULT_MAX_BYTES = 64 * 1024 * 1024

@@ -160,3 +160,8 @@ t.test('only addresses of this machine count as loopback', async t => {
     t.equal(readConfig({ HOST: host }).loopback, loopback, host)
   }
 })
+
+t.test('workers get paths and GPU settings of the environment, and no secret', async t => {
+  const { workerEnvironment } = readConfig({ ...S3, PATH: '/bin', CUDA_VISIBLE_DEVICES: '1', NODE_OPTIONS: '--inspect', ADMIN_TOKEN: 'a-long-enough-token', AWS_SECRET_ACCESS_KEY: 'x' })
+  t.same(workerEnvironment, { PATH: '/bin', CUDA_VISIBLE_DEVICES: '1' })
+})
