@@ -6,47 +6,43 @@
  *   2. lock the hash against the collector; the claim must still hold, or the copy may have been collected: then
  *      everything is undone, and the caller is to claim and copy anew
  *   3. the object is stored
- *   4. the extension by (publisher, name), its version; other content under the same version undoes everything
+ *   4. the extension by (publisher, name), its version, or the model; other content under the same version undoes everything
  *   5. the answer is made from these rows and kept with the upload
  */
 import { randomUUID } from 'node:crypto'
+import type { ModelRecord, NewModel } from './jobs-port.ts'
 import { lockHash } from './locks.ts'
+import { registerModel } from './models.ts'
 import { holdsClaim, setStored } from './objects.ts'
 import type { ExtensionRecord, FinalizeInput, FinalizeOutcome, VersionInput, VersionRecord } from './port.ts'
 import { extensionOf, jsonText, versionOf } from './schema.ts'
 import type { Records, RecordsTransaction } from './schema.ts'
+import { transact, Undo } from './transact.ts'
 import { CallerFault } from './translate-errors.ts'
 import { compareVersions } from './version-precedence.ts'
 
-/** Undoes the transaction, and is its outcome. */
-class Undo extends Error {
-  readonly outcome: FinalizeOutcome
-  constructor(outcome: FinalizeOutcome) {
-    super(outcome.outcome)
-    this.outcome = outcome
-  }
+export async function finalizeUpload(records: Records, input: FinalizeInput): Promise<FinalizeOutcome> {
+  return transact(records, ({ trx }) => finalizeWithin(records, trx, input))
 }
 
-export async function finalizeUpload(records: Records, input: FinalizeInput): Promise<FinalizeOutcome> {
-  try {
-    return await records.db.transaction().execute(trx => finalizeWithin(records, trx, input))
-  } catch (error) {
-    if (error instanceof Undo) return error.outcome
-    throw error
-  }
-}
+const undo = (outcome: FinalizeOutcome) => new Undo(outcome)
 
 async function finalizeWithin(records: Records, trx: RecordsTransaction, input: FinalizeInput): Promise<FinalizeOutcome> {
   if (!await takeStaged(records, trx, input)) return outcomeOfOther(trx, input.uploadId)
   await lockHash(records, trx, input.sha256)
-  if (!await holdsClaim(records, trx, input)) throw new Undo({ outcome: 'reclaim' })
+  if (!await holdsClaim(records, trx, input)) throw undo({ outcome: 'reclaim' })
   await setStored(trx, input)
-  const rows = input.version === undefined ? {} : await registerVersion(records, trx, input.version)
+  const rows: FinalizedRows = {
+    ...input.version && await registerVersion(records, trx, input.version),
+    ...input.model && { model: await ownModel(records, trx, input.model) }
+  }
   const result = jsonText(callerResult(input, rows))
   await trx.updateTable('uploads').set({ result }).where('id', '=', input.uploadId).execute()
   // what was stored is what is answered, so that the first answer and its repeats are the same
   return { outcome: 'finalized', result: JSON.parse(result) }
 }
+
+type FinalizedRows = Parameters<FinalizeInput['result']>[0]
 
 async function takeStaged({ now }: Records, trx: RecordsTransaction, input: FinalizeInput): Promise<boolean> {
   const { numUpdatedRows } = await trx.updateTable('uploads')
@@ -61,7 +57,7 @@ async function outcomeOfOther(trx: RecordsTransaction, uploadId: string): Promis
   return { outcome: 'repeated', result: row.result === null ? null : JSON.parse(row.result) }
 }
 
-function callerResult(input: FinalizeInput, rows: { extension?: ExtensionRecord, version?: VersionRecord }): unknown {
+function callerResult(input: FinalizeInput, rows: FinalizedRows): unknown {
   try {
     return input.result(rows)
   } catch (error) {
@@ -106,6 +102,12 @@ async function insertVersion({ now }: Records, trx: RecordsTransaction, extensio
 async function sameVersion(trx: RecordsTransaction, extensionId: string, input: VersionInput): Promise<VersionRecord> {
   const row = await trx.selectFrom('extension_versions').selectAll()
     .where('extension_id', '=', extensionId).where('version', '=', input.version).executeTakeFirstOrThrow()
-  if (row.content_hash !== input.contentHash) throw new Undo({ outcome: 'version_conflict', contentHash: row.content_hash })
+  if (row.content_hash !== input.contentHash) throw undo({ outcome: 'version_conflict', contentHash: row.content_hash })
   return versionOf(row)
+}
+
+async function ownModel(records: Records, trx: RecordsTransaction, input: NewModel): Promise<ModelRecord> {
+  const { isNew: _, ...model } = await registerModel(records, trx, input)
+  if (model.sha256 !== input.sha256) throw undo({ outcome: 'model_conflict', sha256: model.sha256 })
+  return model
 }

@@ -1,6 +1,11 @@
 /** The record store over Kysely: one set of queries for SQLite and Postgres. The adapters bring the dialect. */
 import { extensionRecords } from './extensions.ts'
+import { fileRecords } from './files.ts'
+import { jobHints } from './hints.ts'
+import type { HintChannel } from './hints.ts'
+import { jobRecords } from './jobs.ts'
 import { migrate } from './migrations.ts'
+import { modelRecords } from './models.ts'
 import { multipartIntents } from './multiparts.ts'
 import { objectRecords } from './objects.ts'
 import type { RecordStore } from './port.ts'
@@ -8,13 +13,16 @@ import type { Records } from './schema.ts'
 import { translateErrors } from './translate-errors.ts'
 import { uploadRecords } from './uploads.ts'
 
-export function kyselyRecordStore(records: Records): RecordStore {
-  const { name, db } = records
+/** @param channel hints to and from other processes, where the database has a way for them */
+export function kyselyRecordStore(database: Omit<Records, 'hints'>, channel?: HintChannel): RecordStore {
+  const { name, db } = database
+  const hints = jobHints(channel)
+  const records: Records = { ...database, hints }
   const own = translateErrors(name, {
     migrate: () => migrate(records),
     // asks for a row of ours, so that a database that was never migrated is not taken for a good one
     check: async () => { await db.selectFrom('schema_migrations').select('version').where('version', '=', 1).executeTakeFirstOrThrow() },
-    close: () => db.destroy()
+    close: async () => { await Promise.all([hints.close(), db.destroy()]) }
   })
   return {
     name,
@@ -22,6 +30,9 @@ export function kyselyRecordStore(records: Records): RecordStore {
     objects: translateErrors(name, objectRecords(records)),
     extensions: translateErrors(name, extensionRecords(records)),
     multiparts: translateErrors(name, multipartIntents(records)),
+    jobs: { ...translateErrors(name, jobRecords(records)), subscribe: listener => hints.subscribe(listener) },
+    files: translateErrors(name, fileRecords(records)),
+    models: translateErrors(name, modelRecords(records)),
     ...own
   }
 }

@@ -11,6 +11,7 @@
  * Their conditions stand as literals in the queries too: neither planner proves a condition from a bound parameter.
  */
 import { sql } from 'kysely'
+import { jobsTables } from './jobs-tables.ts'
 import { lockMigrations } from './locks.ts'
 import { RecordStoreFailed } from './port.ts'
 import type { DatabaseName, Records, RecordsTransaction } from './schema.ts'
@@ -110,7 +111,8 @@ const multiparts = (text: string) => [
 ]
 
 const migrations: readonly Migration[] = [
-  { name: 'uploads, objects, extensions, multipart intents', statements: text => [uploads, objects, extensions, multiparts].flatMap(make => make(text)) }
+  { name: 'uploads, objects, extensions, multipart intents', statements: text => [uploads, objects, extensions, multiparts].flatMap(make => make(text)) },
+  { name: 'jobs, files, models', statements: jobsTables }
 ]
 
 /** Brings the schema up to date, or leaves it as it was. @throws RecordStoreFailed where it is newer than this program */

@@ -15,6 +15,7 @@ import { randomUUID } from 'node:crypto'
 import { COLLECT_LEASE_MS } from '../limits.ts'
 import { lockHash } from './locks.ts'
 import type { FinalizeInput, ObjectRecords } from './port.ts'
+import { isReferenced } from './references.ts'
 import { FINALIZED, PENDING } from './schema.ts'
 import type { Records, RecordsTransaction } from './schema.ts'
 
@@ -115,14 +116,6 @@ async function leaseOf({ now }: Records, trx: RecordsTransaction, sha256: string
   const row = await trx.selectFrom('collections').select('begun_at').where('sha256', '=', sha256).executeTakeFirst()
   if (row === undefined) return undefined
   return row.begun_at < now() - COLLECT_LEASE_MS ? 'over' : 'held'
-}
-
-async function isReferenced(trx: RecordsTransaction, sha256: string): Promise<boolean> {
-  const upload = await trx.selectFrom('uploads').select('id').where('sha256', '=', sha256).where(FINALIZED)
-    .limit(1).executeTakeFirst()
-  if (upload !== undefined) return true
-  const version = await trx.selectFrom('extension_versions').select('id').where('content_hash', '=', sha256).limit(1).executeTakeFirst()
-  return version !== undefined
 }
 
 async function isClaimedSince(trx: RecordsTransaction, sha256: string, since: number): Promise<boolean> {

@@ -5,6 +5,7 @@
  * Times are epoch milliseconds of the node that writes. Adapters throw RecordStoreFailed with the driver's error as
  * `cause` when the store cannot be reached or refuses; nothing else of the driver leaves them.
  */
+import type { FileRecords, JobRecords, ModelRecord, ModelRecords, NewModel } from './jobs-port.ts'
 
 /** What an upload becomes (contract: ingest, profiles). */
 export type UploadKind = 'bundle' | 'object' | 'model'
@@ -82,8 +83,9 @@ export interface FinalizeInput {
   /** What claim() gave before the copy. */
   claim: string
   version?: VersionInput
+  model?: NewModel
   /** Makes the answer of finalize from the rows; it is stored with the upload in the same transaction. */
-  result(rows: { extension?: ExtensionRecord, version?: VersionRecord }): unknown
+  result(rows: { extension?: ExtensionRecord, version?: VersionRecord, model?: ModelRecord }): unknown
 }
 
 export type FinalizeOutcome =
@@ -94,6 +96,8 @@ export type FinalizeOutcome =
   | { outcome: 'gone' }
   /** The version exists with other content: nothing was written. */
   | { outcome: 'version_conflict', contentHash: string }
+  /** The model's version exists with other content: nothing was written. */
+  | { outcome: 'model_conflict', sha256: string }
   /** The claim does not hold any more: a collector has or had the hash, and may have deleted the copy. Nothing was written; claim and copy anew. */
   | { outcome: 'reclaim' }
 
@@ -185,6 +189,9 @@ export interface RecordStore {
   readonly objects: ObjectRecords
   readonly extensions: ExtensionRecords
   readonly multiparts: MultipartIntents
+  readonly jobs: JobRecords
+  readonly files: FileRecords
+  readonly models: ModelRecords
   /** Brings the schema up to date. Idempotent; safe when several nodes start at once. */
   migrate(): Promise<void>
   /** Rejects where the store cannot answer. */

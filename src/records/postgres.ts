@@ -1,21 +1,22 @@
 /**
  * Records in Postgres, for several nodes. A lost connection costs the calls that were using it and nothing else: the
- * pool drops it and the next call opens another.
+ * pool drops it and the next call opens another. Hints have a connection of their own (postgres-hints.ts).
  */
 import { Kysely, PostgresDialect } from 'kysely'
 import type { PostgresPool, PostgresPoolClient } from 'kysely'
 import { DatabaseError, Pool, types } from 'pg'
-import type { ClientBase, PoolClient, PoolConfig } from 'pg'
+import type { ClientBase, ClientConfig, PoolClient, PoolConfig } from 'pg'
 import { POSTGRES_CONNECTIONS_MAX, POSTGRES_CONNECT_TIMEOUT_MS, POSTGRES_STATEMENT_TIMEOUT_MS } from '../limits.ts'
 import { kyselyRecordStore } from './kysely-record-store.ts'
 import { RecordStoreFailed } from './port.ts'
+import { postgresHints } from './postgres-hints.ts'
 import type { RecordStore } from './port.ts'
 import type { Tables } from './schema.ts'
 
 export interface PostgresOptions {
   /** postgres://… It may hold a password and is repeated in no message. */
   url: string
-  /** Connections of this process. */
+  /** Connections of this process; one more where somebody subscribed to hints. */
   maxConnections?: number
   /** epoch milliseconds; for tests */
   now?: () => number
@@ -26,7 +27,8 @@ export function postgresRecordStore({ url, maxConnections = POSTGRES_CONNECTIONS
   // the error of the URL parser would carry the whole address
   if (!URL.canParse(url)) throw new RecordStoreFailed('the address of the postgres record store is not valid')
   const pool = openPool(url, maxConnections)
-  return kyselyRecordStore({ name: 'postgres', db: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }), now })
+  const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
+  return kyselyRecordStore({ name: 'postgres', db, now }, postgresHints(clientConfig(url)))
 }
 
 function openPool(url: string, max: number): PostgresPool {
@@ -39,18 +41,20 @@ function openPool(url: string, max: number): PostgresPool {
 }
 
 function poolConfig(url: string, max: number): PoolConfig {
+  return { ...clientConfig(url), max, onConnect: commitDurably }
+}
+
+function clientConfig(url: string): ClientConfig {
   return {
     connectionString: url,
     application_name: 'penstock',
-    max,
     connectionTimeoutMillis: POSTGRES_CONNECT_TIMEOUT_MS,
     statement_timeout: POSTGRES_STATEMENT_TIMEOUT_MS,
     idle_in_transaction_session_timeout: POSTGRES_STATEMENT_TIMEOUT_MS,
     // on our side too: a server that went away without a word sends no timeout
     query_timeout: POSTGRES_STATEMENT_TIMEOUT_MS + POSTGRES_CONNECT_TIMEOUT_MS,
     keepAlive: true,
-    types: { getTypeParser },
-    onConnect: commitDurably
+    types: { getTypeParser }
   }
 }
 

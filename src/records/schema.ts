@@ -6,6 +6,8 @@
  */
 import { sql } from 'kysely'
 import type { Kysely, Selectable, SqlBool, Transaction } from 'kysely'
+import type { HintSender } from './hints.ts'
+import type { DownloadsTable, FilesTable, JobEventsTable, JobInputsTable, JobReservationsTable, JobResultsTable, JobsTable, ModelsTable } from './jobs-schema.ts'
 import type { ExtensionRecord, Owner, UploadKind, UploadRecord, UploadStatus, VersionRecord } from './port.ts'
 
 export interface UploadsTable {
@@ -93,6 +95,14 @@ export interface Tables {
   extensions: ExtensionsTable
   extension_versions: ExtensionVersionsTable
   multipart_intents: MultipartIntentsTable
+  jobs: JobsTable
+  job_inputs: JobInputsTable
+  job_results: JobResultsTable
+  job_events: JobEventsTable
+  job_reservations: JobReservationsTable
+  downloads: DownloadsTable
+  files: FilesTable
+  models: ModelsTable
   schema_migrations: SchemaMigrationsTable
 }
 
@@ -104,6 +114,8 @@ export interface Records {
   readonly db: Kysely<Tables>
   /** epoch milliseconds */
   readonly now: () => number
+  /** tells those who subscribed to jobs, here and in other nodes */
+  readonly hints: HintSender
 }
 
 /** Conditions of uploads, word for word as in the partial indexes: a planner proves nothing from a bound parameter. */
@@ -157,6 +169,11 @@ export function versionOf(row: Selectable<ExtensionVersionsTable>): VersionRecor
     signature: JSON.parse(row.signature),
     createdAt: row.created_at
   }
+}
+
+/** The columns of an owner. */
+export function ownerColumns(owner: Owner): { subject: string | null, account: string | null, client_id: string | null, owner: string } {
+  return { subject: owner.subject, account: owner.account, client_id: owner.clientId, owner: ownerText(owner) }
 }
 
 /** One text for an owner, with its nulls. */

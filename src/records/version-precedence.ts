@@ -1,4 +1,4 @@
-/** Precedence of versions (Semantic Versioning 2.0.0, section 11). */
+/** Precedence of versions (Semantic Versioning 2.0.0, section 11). A whole number N stands for N.0.0. */
 
 const VERSION = /^(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?$/
 const NUMERIC = /^\d+$/
@@ -8,14 +8,18 @@ const NUMERIC = /^\d+$/
  * does not count). Text that is no version comes before every version.
  */
 export function compareVersions(a: string, b: string): number {
-  const left = VERSION.exec(a)
-  const right = VERSION.exec(b)
+  const left = parse(a)
+  const right = parse(b)
   if (left === null || right === null) return Number(left !== null) - Number(right !== null)
   for (const part of [1, 2, 3]) {
     const order = compareNumbers(left[part]!, right[part]!)
     if (order !== 0) return order
   }
   return comparePreReleases(left[4], right[4])
+}
+
+function parse(version: string): RegExpExecArray | null {
+  return VERSION.exec(NUMERIC.test(version) ? `${version}.0.0` : version)
 }
 
 /** A version without pre-release comes after all of its pre-releases. */

@@ -31,3 +31,11 @@ t.test('text that is no version comes before every version', async t => {
   }
   t.equal(compareVersions('latest', 'newest'), 0)
 })
+
+t.test('a whole number stands for its first version', async t => {
+  const ordered = ['2.9.9', '3.0.0-rc.1', '3', '3.0.1', '3.1.0', '10', '10.0.1', '90071992547409930', '90071992547409931']
+  for (const [index, version] of ordered.entries()) {
+    for (const [other, text] of ordered.entries()) t.equal(Math.sign(compareVersions(version, text)), Math.sign(index - other), `${version} and ${text}`)
+  }
+  t.equal(compareVersions('3', '3.0.0'), 0)
+})

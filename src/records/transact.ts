@@ -1,0 +1,34 @@
+/** A transaction that may undo itself, and that tells of what it did once that is there. */
+import type { JobHint } from './jobs-port.ts'
+import type { Records, RecordsTransaction } from './schema.ts'
+
+/** Thrown within: undoes the transaction, and is its outcome. */
+export class Undo<T> extends Error {
+  readonly outcome: T
+  constructor(outcome: T) {
+    super('undone')
+    this.outcome = outcome
+  }
+}
+
+export interface Work {
+  readonly trx: RecordsTransaction
+  /** Goes out with the commit. */
+  tell(hint: JobHint): void
+}
+
+export async function transact<T>({ db, hints }: Records, work: (work: Work) => Promise<T>): Promise<T> {
+  const told: JobHint[] = []
+  try {
+    const outcome = await db.transaction().execute(async trx => {
+      const result = await work({ trx, tell: hint => { told.push(hint) } })
+      await hints.send(trx, told)
+      return result
+    })
+    hints.deliver(told)
+    return outcome
+  } catch (error) {
+    if (error instanceof Undo) return error.outcome as T
+    throw error
+  }
+}
