@@ -12,7 +12,20 @@ import { sqliteRecordStore } from './records/sqlite.ts'
 /** Sockets to the store beyond those of the uploads: for copies, questions and the sweeper. */
 const SPARE_SOCKETS = 64
 
-export function openObjectStore(config: Config): ObjectStore {
+const STORE_VARIABLES = [
+  'OBJECT_STORE', 'DATA_DIR', 'S3_ENDPOINT', 'S3_REGION', 'S3_BUCKET', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY',
+  'S3_FORCE_PATH_STYLE', 'MAX_CONCURRENT_UPLOADS'
+] as const satisfies (keyof Config)[]
+
+/** All that has to be known to open the object store. */
+export type StoreSettings = Pick<Config, typeof STORE_VARIABLES[number]>
+
+/** The part of a configuration that workers get, to open the same store. */
+export function storeSettings(config: Config): StoreSettings {
+  return Object.fromEntries(STORE_VARIABLES.map(name => [name, config[name]])) as unknown as StoreSettings
+}
+
+export function openObjectStore(config: StoreSettings): ObjectStore {
   switch (config.OBJECT_STORE) {
     case 'memory': return memoryObjectStore()
     case 'fs': return fsObjectStore({ root: join(config.DATA_DIR, 'objects') })

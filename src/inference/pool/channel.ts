@@ -1,0 +1,118 @@
+/**
+ * One worker as the pool sees it, whichever way it is isolated: messages both ways, a way to kill it, a promise of its end.
+ *
+ * A process is the leader of a process group of its own. So a Ctrl-C in a terminal does not reach it, and killing it takes
+ * along the commands that it has started. It gets nothing of this process's environment but what it is given: neither
+ * secrets nor the loaders and flags of whoever runs us. It ends by itself when its channel closes, which is how it learns
+ * that this process is gone.
+ *
+ * A thread cannot be killed in the middle of a run: ONNX Runtime would take the whole process with it (SIGABRT).
+ */
+import { fork, type ChildProcess } from 'node:child_process'
+import { Worker } from 'node:worker_threads'
+import { WORKER_LAST_WORDS_MS } from '../../limits.ts'
+import { forbidTelemetry } from '../no-telemetry.ts'
+import type { ToWorker } from '../protocol.ts'
+import { readLines } from './log-lines.ts'
+
+export type Isolation = 'process' | 'thread'
+
+export interface ChannelOptions {
+  isolation: Isolation
+  /** file that the worker runs */
+  entry: string
+  /** the whole environment of the worker */
+  env: Readonly<Record<string, string>>
+  onMessage(message: unknown): void
+  onLine(line: string): void
+}
+
+export interface Channel {
+  /** Of a worker that is a process. */
+  readonly pid: number | null
+  /** Whether it can be killed while it runs a model. */
+  readonly killable: boolean
+  /** To a worker that has ended: nothing. @throws what cannot be cloned (DataCloneError) */
+  send(message: ToWorker): void
+  /** Ends it at once; a thread that is not killable must be idle. Idempotent. */
+  kill(): void
+  /** One that could not be ended no longer keeps this process. */
+  forget(): void
+  /** How it has ended, in words; settles when it is gone and everything that it said was heard. Never rejects. */
+  readonly ended: Promise<string>
+}
+
+export function openChannel(options: ChannelOptions): Channel {
+  return options.isolation === 'process' ? openProcess(options) : openThread(options)
+}
+
+function openProcess({ entry, env, onMessage, onLine }: ChannelOptions): Channel {
+  const child = fork(entry, [], { serialization: 'advanced', detached: true, execArgv: [], env, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+  child.on('message', onMessage)
+  for (const stream of [child.stdout, child.stderr]) if (stream !== null) readLines(stream, onLine)
+  const kill = (): void => {
+    killGroup(child.pid)
+    child.kill('SIGKILL')
+  }
+  // a worker that can no longer be told anything is of no use
+  child.once('disconnect', () => { if (child.exitCode === null && child.signalCode === null) setTimeout(kill, WORKER_LAST_WORDS_MS).unref() })
+  return {
+    pid: child.pid ?? null,
+    killable: true,
+    send: message => void (child.connected && child.send(message, () => {})),
+    kill,
+    forget() {
+      child.unref()
+      if (child.connected) child.disconnect()
+      child.stdout?.destroy()
+      child.stderr?.destroy()
+    },
+    ended: endOfProcess(child).finally(() => killGroup(child.pid))
+  }
+}
+
+/** The worker and the commands that it has started. */
+function killGroup(pid: number | undefined): void {
+  if (pid === undefined) return
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch {
+    // there is none any more
+  }
+}
+
+function endOfProcess(child: ChildProcess): Promise<string> {
+  return new Promise(resolve => {
+    child.once('error', error => { if (child.pid === undefined) resolve(`it did not start: ${error.message}`) })
+    child.on('error', () => {})
+    child.once('exit', (code, signal) => {
+      const how = signal ?? `exit code ${code}`
+      if (!child.connected) return resolve(how)
+      const timer = setTimeout(() => resolve(how), WORKER_LAST_WORDS_MS)
+      child.once('disconnect', () => {
+        clearTimeout(timer)
+        resolve(how)
+      })
+    })
+  })
+}
+
+function openThread({ entry, env, onMessage, onLine }: ChannelOptions): Channel {
+  forbidTelemetry()
+  const thread = new Worker(entry, { execArgv: [], argv: [], env: { ...env }, stdout: true, stderr: true })
+  thread.on('message', onMessage)
+  for (const stream of [thread.stdout, thread.stderr]) readLines(stream, onLine)
+  let failure: unknown
+  thread.on('error', error => { failure = error })
+  return {
+    pid: null,
+    killable: false,
+    // nothing is transferred: whoever asked keeps its tensors
+    send: message => thread.postMessage(message, []),
+    kill: () => void thread.terminate(),
+    forget: () => thread.unref(),
+    ended: new Promise(resolve => {
+      thread.once('exit', code => resolve(failure === undefined ? `exit code ${code}` : String(failure instanceof Error ? failure.message : failure)))
+    })
+  }
+}

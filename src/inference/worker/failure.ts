@@ -1,0 +1,15 @@
+/** What went wrong in a run, as whoever asked for it may hear it. */
+import { ObjectNotFound, ObjectStoreFailed } from '../../objects/port.ts'
+import { InferenceFailed } from '../port.ts'
+
+const EXHAUSTED = ['ENOSPC', 'ENOMEM', 'EMFILE', 'ENFILE', 'EDQUOT', 'EAGAIN']
+
+export function failureOf(error: unknown, signal: AbortSignal): InferenceFailed {
+  if (signal.aborted) return new InferenceFailed('cancelled', 'it was cancelled', { cause: error })
+  if (error instanceof InferenceFailed) return error
+  if (error instanceof ObjectNotFound) return new InferenceFailed('storage_failed', 'an object that it needs is not there', { retryable: false, cause: error })
+  if (error instanceof ObjectStoreFailed) return new InferenceFailed('storage_failed', 'object storage failed', { cause: error })
+  if (EXHAUSTED.includes((error as NodeJS.ErrnoException).code ?? '')) return new InferenceFailed('resource_exhausted', 'this machine has no room left for it', { cause: error })
+  if (error instanceof RangeError && /allocation failed|array (buffer )?length|string length/i.test(error.message)) return new InferenceFailed('resource_exhausted', 'there is not enough memory for it', { cause: error })
+  return new InferenceFailed('internal_error', 'the worker failed', { cause: error })
+}

@@ -1,0 +1,57 @@
+/**
+ * Which pool of workers the configuration asks for: a whole one where this process has the role of a worker, else one that
+ * starts a single worker on the CPU when a model has to be looked at.
+ */
+import { join, resolve } from 'node:path'
+import { tmpdir } from 'node:os'
+import type { Logger } from 'pino'
+import type { Config } from './config.ts'
+import { readExecTasks } from './inference/exec-tasks.ts'
+import { createOnDemandPool } from './inference/pool/on-demand.ts'
+import { createPool, type PoolOptions } from './inference/pool/pool.ts'
+import { sizePool } from './inference/pool/sizing.ts'
+import type { InferencePool } from './inference/port.ts'
+import type { WorkerSettings } from './inference/protocol.ts'
+import { ON_DEMAND_IDLE_MS, POOL_LINE_MAX, SESSIONS_PER_WORKER_MAX, WORKER_START_TIMEOUT_MS } from './limits.ts'
+import { storeSettings } from './stores.ts'
+
+const ENTRY = join(import.meta.dirname, 'worker.ts')
+
+/** Does this process run jobs? Objects in this process's memory cannot be read by its workers. */
+export function runsJobs(config: Config): boolean {
+  return config.ROLES.includes('worker') && config.OBJECT_STORE !== 'memory'
+}
+
+/** A pool that was not started. @throws where EXEC_TASKS_FILE cannot be used */
+export async function openPool(config: Config, log: Logger): Promise<InferencePool> {
+  const execTasks = config.EXEC_TASKS_FILE === undefined ? null : await readExecTasks(config.EXEC_TASKS_FILE)
+  const sizing = sizePool({ workers: config.WORKERS, threads: config.WORKER_THREADS, device: config.DEVICE })
+  const settings: WorkerSettings = {
+    store: { ...storeSettings(config), DATA_DIR: resolve(config.DATA_DIR) },
+    modelCacheDir: resolve(config.MODEL_CACHE_DIR ?? join(config.DATA_DIR, 'models')),
+    workDir: join(resolve(config.DATA_DIR), 'work'),
+    device: config.DEVICE,
+    intraOpNumThreads: sizing.intraOpNumThreads,
+    execTasks,
+    sessionsMax: SESSIONS_PER_WORKER_MAX
+  }
+  const options: PoolOptions = {
+    workers: sizing.workers,
+    workersOnGpu: sizing.workersOnGpu,
+    isolation: config.WORKER_ISOLATION,
+    entry: ENTRY,
+    env: { TMPDIR: tmpdir(), ...config.workerEnvironment },
+    settings,
+    maxJobs: config.WORKER_MAX_JOBS,
+    maxRssBytes: config.WORKER_MAX_RSS_BYTES,
+    cancelGraceMs: config.CANCEL_GRACE_MS,
+    queueMax: POOL_LINE_MAX,
+    startTimeoutMs: WORKER_START_TIMEOUT_MS,
+    log
+  }
+  if (runsJobs(config)) return createPool(options)
+  return createOnDemandPool({
+    idleMs: ON_DEMAND_IDLE_MS,
+    create: () => createPool({ ...options, workers: 1, workersOnGpu: 1, isolation: 'process', settings: { ...settings, device: 'cpu' } })
+  })
+}

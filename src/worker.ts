@@ -1,0 +1,40 @@
+/**
+ * Entry of a worker, a child process or a thread. It imports what the service never does: ONNX Runtime and, when an image
+ * comes, sharp. All that it has to know comes by message; of its environment it reads nothing.
+ */
+import { parentPort } from 'node:worker_threads'
+import type { FromWorker, ToWorker } from './inference/protocol.ts'
+import { workerLoop } from './inference/worker/loop.ts'
+import { watchParent } from './inference/worker/watchdog.ts'
+import { openObjectStore, type StoreSettings } from './stores.ts'
+
+const openStore = (settings: Record<string, unknown>) => openObjectStore(settings as unknown as StoreSettings)
+
+if (parentPort === null) listenAsProcess()
+else listenAsThread(parentPort)
+
+function listenAsProcess(): void {
+  watchParent()
+  let said = Promise.resolve()
+  const hear = workerLoop({
+    openStore,
+    say(message) {
+      said = new Promise(resolve => { process.send!(message, undefined, undefined, () => resolve()) })
+    },
+    // what was said last is on its way before the channel closes
+    onEnd: () => void said.then(() => process.disconnect())
+  })
+  process.on('message', (message: ToWorker) => hear(message))
+  process.on('disconnect', () => process.exit(0))
+  // a Ctrl-C is for the service, which then says what to do
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
+}
+
+function listenAsThread(port: NonNullable<typeof parentPort>): void {
+  const hear = workerLoop({
+    openStore,
+    say: (message: FromWorker) => port.postMessage(message),
+    onEnd: () => port.close()
+  })
+  port.on('message', (message: ToWorker) => hear(message))
+}
