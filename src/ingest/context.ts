@@ -1,6 +1,7 @@
 /** What every step of ingest works with. Made once, by the composition root. */
 import type { LimitFunction } from 'p-limit'
 import type { Config } from '../config.ts'
+import type { InferencePool } from '../inference/port.ts'
 import type { ObjectStore } from '../objects/port.ts'
 import type { StoreReadiness } from '../objects/readiness.ts'
 import type { RecordStore } from '../records/port.ts'
@@ -29,4 +30,6 @@ export interface IngestContext {
   manifestReaders: LimitFunction
   /** undefined: signatures are not required */
   trust: TrustBundle | undefined
+  /** Loads a staged model in a worker. @throws InferenceFailed */
+  checkModel: InferencePool['checkModel']
 }

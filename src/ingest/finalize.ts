@@ -9,21 +9,23 @@
  * whose answer was lost, is simply called again. Of several at once one writes the rows; the others give its answer.
  * Where the staged object has vanished in between, the row says why: finalized by another (its answer), or aborted.
  */
-import { isPenstockError, PenstockError, type ErrorName } from '../errors.ts'
+import { isPenstockError, PenstockError } from '../errors.ts'
 import { assertMayIngestKind } from '../identity/permissions.ts'
 import type { Principal } from '../identity/principal.ts'
-import { copyOnce } from '../objects/create-only.ts'
-import { canonicalKey, manifestKey, parseCanonicalKey, parseStagingKey, type CanonicalName } from '../objects/keys.ts'
-import { ObjectNotFound, ObjectPreconditionFailed, type ObjectInfo } from '../objects/port.ts'
+import { manifestKey, parseCanonicalKey, parseStagingKey, type CanonicalName } from '../objects/keys.ts'
+import type { ObjectInfo } from '../objects/port.ts'
 import type { StoreAbilities } from '../objects/probe.ts'
-import { RecordStoreFailed, type ExtensionRecord, type FinalizeInput, type UploadRecord, type VersionRecord } from '../records/port.ts'
+import type { ModelRecord } from '../records/jobs-port.ts'
+import type { ExtensionRecord, FinalizeInput, UploadRecord, VersionRecord } from '../records/port.ts'
 import { checkBundle, type CheckedBundle } from './bundle/check.ts'
 import { settleManifest, storeManifest } from './bundle/manifest-object.ts'
 import type { SignatureInput } from './bundle/signature.ts'
 import type { IngestContext, Log } from './context.ts'
 import { digestObject } from './digest-object.ts'
+import { checkModelUpload, firstModelWithContent, newModel, versionExists, type CheckedModel } from './model/check.ts'
 import { mayReach, ownerOf } from './ownership.ts'
 import { profileNamed, type Profile } from './profiles.ts'
+import { ask, collected, publishStaged, type PublishedObject } from './publish.ts'
 
 export interface FinalizeRequest {
   key: string
@@ -44,6 +46,7 @@ export interface FinalizedObject {
   deduplicated: boolean
   extension?: { id: string, name: string, publisher?: string }
   version?: { id: string, version: string }
+  model?: { name: string, version: string }
   manifestKey?: string
   signature?: unknown
 }
@@ -84,8 +87,18 @@ async function finalizeStaged(context: IngestContext, request: FinalizeRequest, 
     throw new PenstockError('HASH_MISMATCH', { details: { declared: request.declaredHash, computed: bytes.sha256 } })
   }
   if (upload === undefined) await adopt(context, caller, staging, bytes)
-  const bundle = staging.profile.kind === 'bundle' ? await checkBundle(context, request, bytes) : undefined
-  return await publish(context, caller, staging, bytes, bundle)
+  const { kind } = staging.profile
+  return await publish(context, caller, staging, bytes, {
+    bundle: kind === 'bundle' ? await checkBundle(context, request, bytes) : undefined,
+    model: kind === 'model' ? await checkModelUpload(context, request, bytes) : undefined
+  })
+}
+
+/** What the profile's checks have found; neither for a plain object. */
+interface Checked { bundle: CheckedBundle | undefined, model: CheckedModel | undefined }
+
+function manifestOf({ bundle, model }: Checked): unknown {
+  return bundle?.manifest ?? model?.manifest
 }
 
 function checkSize(request: FinalizeRequest, info: ObjectInfo, profile: Profile): void {
@@ -114,36 +127,20 @@ async function adopt(context: IngestContext, caller: Caller, staging: Staging, {
   }, { sha256, etag: info.etag, size: info.size })
 }
 
-async function publish(context: IngestContext, caller: Caller, staging: Staging, bytes: StagedBytes, bundle: CheckedBundle | undefined): Promise<FinalizedObject> {
+async function publish(context: IngestContext, caller: Caller, staging: Staging, bytes: StagedBytes, checked: Checked): Promise<FinalizedObject> {
   const { info, sha256 } = bytes
   const { profile, abilities } = staging
-  const key = canonicalKey(sha256, staging.name)
-  const object = { sha256, key, size: info.size, contentType: profile.contentType }
-  const claim = await context.records.objects.claim(object)
-  if (claim === undefined) throw collected('the hash is being collected')
-  const { created } = await ask('COPY_FAILED', () => copyOnce(context.store, abilities, {
-    source: info.key, target: key, sourceETag: info.etag, size: info.size, contentType: profile.contentType, intents: context.records.multiparts
-  }))
-  await confirm(context, key, info.size)
-  const manifest = bundle && await ask('MANIFEST_STORE_FAILED', () => storeManifest(context.store, abilities, sha256, bundle.manifest))
-  return await record(context, caller, staging, { bytes, key, claim, created, bundle, manifestCreated: manifest?.created ?? false })
+  const published = await publishStaged(context, abilities, { ...info, sha256 }, { name: staging.name, contentType: profile.contentType })
+  if (published === undefined) throw collected('the hash is being collected')
+  const manifest = manifestOf(checked)
+  const stored = manifest === undefined ? undefined : await ask('MANIFEST_STORE_FAILED', () => storeManifest(context.store, abilities, sha256, manifest))
+  return await record(context, caller, staging, { bytes, ...published, ...checked, manifestCreated: stored?.created ?? false })
 }
 
-/** The collector has or had this hash: whoever comes again in a moment claims and copies anew. */
-function collected(reason: string): PenstockError {
-  return new PenstockError('SERVICE_BUSY', { retryAfterSeconds: 1, cause: new Error(reason) })
-}
-
-async function confirm(context: IngestContext, key: string, size: number): Promise<void> {
-  const stored = await ask('CANONICAL_MISSING', () => context.store.head(key))
-  if (stored === undefined) throw new PenstockError('CANONICAL_MISSING')
-  if (stored.size !== size) throw new PenstockError('OBJECT_EXISTS', { details: { key } })
-}
-
-interface Published { bytes: StagedBytes, key: string, claim: string, created: boolean, bundle: CheckedBundle | undefined, manifestCreated: boolean }
+interface Published extends Checked, PublishedObject { bytes: StagedBytes, manifestCreated: boolean }
 
 async function record(context: IngestContext, caller: Caller, staging: Staging, published: Published): Promise<FinalizedObject> {
-  const { bytes: { info, sha256 }, key, claim, bundle } = published
+  const { bytes: { info, sha256 }, key, claim, bundle, model } = published
   const input: FinalizeInput = {
     uploadId: staging.uploadId, sha256, canonicalKey: key, size: info.size, contentType: staging.profile.contentType, claim,
     result: rows => answer(staging, published, rows)
@@ -152,33 +149,39 @@ async function record(context: IngestContext, caller: Caller, staging: Staging, 
     const { name, publisher, version } = bundle.manifest
     input.version = { name, publisher: publisher ?? null, version, contentHash: sha256, canonicalKey: key, manifest: bundle.manifest, signature: bundle.signature }
   }
+  if (model) input.model = newModel(model, { sha256, key, size: info.size })
   const outcome = await context.records.uploads.finalize(input)
   if (outcome.outcome === 'gone') throw new PenstockError('STAGING_NOT_FOUND')
   if (outcome.outcome === 'reclaim') throw collected('the hash was collected since it was claimed')
   if (outcome.outcome === 'version_conflict') {
     throw new PenstockError('EXTENSION_VERSION_ALREADY_EXISTS', { details: { content_hash: outcome.contentHash } })
   }
+  if (outcome.outcome === 'model_conflict') throw versionExists(outcome.sha256)
   if (outcome.outcome === 'finalized') {
-    if (bundle) await settle(context, sha256, published.manifestCreated ? bundle.manifest : undefined, caller.log)
+    if (bundle || model) await settle(context, published, caller.log)
     await deleteStaging(context, info.key, caller.log)
   }
   return outcome.result as FinalizedObject
 }
 
-function answer(staging: Staging, { bytes, key, created, bundle }: Published, rows: { extension?: ExtensionRecord, version?: VersionRecord }): FinalizedObject {
-  const { extension, version } = rows
+function answer(staging: Staging, { bytes, key, created, bundle, model: checkedModel }: Published, rows: { extension?: ExtensionRecord, version?: VersionRecord, model?: ModelRecord }): FinalizedObject {
+  const { extension, version, model } = rows
   return {
     contentHash: bytes.sha256, canonicalKey: key, size: bytes.info.size, contentType: staging.profile.contentType, deduplicated: !created,
     ...(extension && { extension: { id: extension.id, name: extension.name, ...(extension.publisher === null ? {} : { publisher: extension.publisher }) } }),
     ...(version && { version: { id: version.id, version: version.version } }),
-    ...(bundle && { manifestKey: manifestKey(bytes.sha256), signature: bundle.signature })
+    ...(model && { model: { name: model.name, version: model.version } }),
+    ...((bundle ?? checkedModel) && { manifestKey: manifestKey(bytes.sha256) }),
+    ...(bundle && { signature: bundle.signature })
   }
 }
 
 /** The record, which says what the manifest is, is written: an object that says otherwise is put right by the next version with these bytes. */
-async function settle(context: IngestContext, sha256: string, made: unknown, log: Log): Promise<void> {
+async function settle({ store, records }: IngestContext, published: Published, log: Log): Promise<void> {
+  const { bytes: { sha256 }, manifestCreated } = published
   try {
-    await settleManifest(context.store, context.records.extensions, sha256, made)
+    const first = published.bundle ? await records.extensions.firstWithContent(sha256) : await firstModelWithContent(records.models, sha256)
+    await settleManifest(store, first, sha256, manifestCreated ? manifestOf(published) : undefined)
   } catch (error) {
     log.warn({ action: 'ingest.finalize.manifest_left', key: manifestKey(sha256), err: error })
   }
@@ -213,17 +216,4 @@ async function repeatOfCanonical(context: IngestContext, request: FinalizeReques
   const upload = await context.records.uploads.findFinalized(request.key, principal.kind === 'admin' ? undefined : ownerOf(principal))
   if (upload === undefined) throw new PenstockError('STAGING_NOT_FOUND')
   return repeat(request, upload)
-}
-
-/** Asks the store; what it says becomes the code of this step. */
-async function ask<T>(code: ErrorName, question: () => Promise<T>): Promise<T> {
-  try {
-    return await question()
-  } catch (error) {
-    if (isPenstockError(error)) throw error
-    if (error instanceof ObjectNotFound) throw new PenstockError('STAGING_NOT_FOUND', { cause: error })
-    if (error instanceof ObjectPreconditionFailed) throw new PenstockError('STAGING_CHANGED', { cause: error })
-    if (error instanceof RecordStoreFailed) throw error
-    throw new PenstockError(code, { cause: error })
-  }
 }

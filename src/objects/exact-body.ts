@@ -24,7 +24,8 @@ export async function* exactly(body: Readable | Uint8Array, size: number, signal
   if (seen < size) throw tooShort(size, seen)
 }
 
-async function* readAll(body: Readable, signal?: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
+/** The chunks of a body until it ends. @throws ObjectBodyInvalid where it fails before; ObjectStoreFailed where the signal aborts */
+export async function* readAll(body: Readable, signal?: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
   let wake: () => void = ignore
   const onEvent = (): void => wake()
   for (const event of EVENTS) body.on(event, onEvent)

@@ -1,6 +1,6 @@
 /**
- * The object manifest.json beside a bundle: a copy, for those who read the bucket, of what the record of the first version
- * with these bytes says.
+ * The object manifest.json beside a bundle or a model: a copy, for those who read the bucket, of what the record of the first
+ * version with these bytes says.
  *
  * It is stored before the record, so that no version is ever without one. A finalize that comes to nothing after that (it
  * loses a race for its version, or to an abort, or the records are away) leaves its manifest there, and the same bytes can
@@ -10,7 +10,6 @@ import { putOnce } from '../../objects/create-only.ts'
 import { manifestKey } from '../../objects/keys.ts'
 import type { ObjectStore } from '../../objects/port.ts'
 import type { StoreAbilities } from '../../objects/probe.ts'
-import type { ExtensionRecords } from '../../records/port.ts'
 
 const OPTIONS = { contentType: 'application/json', cacheControl: 'public, max-age=31536000, immutable' }
 
@@ -21,11 +20,11 @@ export async function storeManifest(store: ObjectStore, abilities: StoreAbilitie
 
 /**
  * After the version was recorded. Asks the store nothing where this finalize made the object and the first version.
+ * @param first the oldest record with these bytes, where there is one
  * @param made the manifest that storeManifest() has stored for this finalize, where it created the object
- * @throws ObjectStoreFailed, RecordStoreFailed: the object may then not be that of the first version
+ * @throws ObjectStoreFailed: the object may then not be that of the first version
  */
-export async function settleManifest(store: ObjectStore, extensions: ExtensionRecords, sha256: string, made: unknown): Promise<void> {
-  const first = await extensions.firstWithContent(sha256)
+export async function settleManifest(store: ObjectStore, first: { manifest: unknown } | undefined, sha256: string, made: unknown): Promise<void> {
   if (first === undefined) return
   const wanted = bytesOf(first.manifest)
   if (made !== undefined && bytesOf(made).equals(wanted)) return
