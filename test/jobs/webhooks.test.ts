@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict'
+import t, { type Test } from 'tap'
+import { setTimeout as delay } from 'node:timers/promises'
+import { InferenceFailed } from '../../src/inference/port.ts'
+import { signatureOf } from '../../src/jobs/send-webhook.ts'
+import { ALICE, jobWorld, type World, type WorldOptions } from '../support/job-world.ts'
+import { eventually } from '../support/raw-client.ts'
+import { webhookReceiver, type Receiver } from '../support/webhook-receiver.ts'
+
+const SECRET = 'a secret of the tests'
+const env = { WEBHOOK_SECRET: SECRET, WEBHOOK_ALLOW_PRIVATE: 'true', PUBLIC_BASE_URL: 'https://penstock.example' }
+
+async function setUp(t: Test, options: WorldOptions = {}): Promise<{ world: World, receiver: Receiver }> {
+  return { world: await jobWorld(t, { ...options, env: { ...env, ...options.env } }), receiver: await webhookReceiver(t) }
+}
+
+const names = ({ deliveries }: Receiver): string[] => deliveries.map(({ event }) => event)
+const last = (receiver: Receiver, event: string): Promise<void> => eventually(() => assert.equal(receiver.deliveries.at(-1)?.event, event), 10_000)
+
+t.test('every event in its order, signed, with the job as it was', async t => {
+  const { world, receiver } = await setUp(t)
+  world.run()
+  const { id } = await world.create({ webhook: { url: receiver.url } })
+  const run = await world.pool.next()
+  await eventually(() => assert.ok(names(receiver).includes('generation_progress')))
+  await run.finish('1')
+  await last(receiver, 'generation_complete')
+  t.equal(names(receiver)[0], 'generation_started')
+  for (const { body, signature, json } of receiver.deliveries) {
+    t.equal(signature, signatureOf(body, SECRET))
+    t.match(json, { job_id: id, data: { jobId: id }, job: { job_id: id } })
+  }
+  t.match(receiver.deliveries.at(-1)!.json, {
+    seq: Number, job: { status: 'completed', progress: 100 },
+    data: { result: { name: 'output.json', url: `https://penstock.example/api/v1/jobs/${id}/results/output.json` }, job: { status: 'completed' } }
+  })
+  const seqs = receiver.deliveries.map(({ seq }) => seq)
+  t.same(seqs, seqs.toSorted((a, b) => a - b))
+})
+
+t.test('progress comes at most twice a second, and terminal events also where others are asked for', async t => {
+  const { world, receiver } = await setUp(t)
+  world.run()
+  await world.create({ webhook: { url: receiver.url, events: ['generation_progress'] } })
+  const run = await world.pool.next()
+  for (let progress = 1; progress <= 30; progress++) {
+    run.hooks.onProgress?.({ stage: 'inference', progress, message: null })
+    await delay(50)
+  }
+  await run.finish('1')
+  await last(receiver, 'generation_complete')
+  const progress = receiver.deliveries.filter(({ event }) => event === 'generation_progress')
+  const tookMs = progress.at(-1)!.atMs - progress[0]!.atMs
+  t.ok(progress.length >= 2 && progress.length <= 2 + tookMs / 400, `${progress.length} in ${tookMs} ms`)
+  t.notOk(names(receiver).includes('generation_started'))
+})
+
+t.test('a receiver that fails is asked again; one that refuses is not; the job goes on', async t => {
+  const { world, receiver } = await setUp(t)
+  world.pool.play(run => run.finish('1'))
+  world.run()
+  receiver.answer((response, _request, count) => response.writeHead(count < 3 ? 503 : 200).end())
+  const first = await world.create({ webhook: { url: receiver.url, events: [] } })
+  t.match(await world.ended(first.id), { status: 'completed' })
+  await eventually(() => assert.equal(world.logged('jobs.webhook.delivered').length, 1))
+  t.same(names(receiver), ['generation_complete', 'generation_complete', 'generation_complete'])
+  t.equal(new Set(receiver.deliveries.map(({ body }) => body)).size, 1, 'the same each time')
+  receiver.answer(response => response.writeHead(302, { location: 'http://127.0.0.1:1/' }).end())
+  const second = await world.create({ cache: false, webhook: { url: receiver.url, events: [] } })
+  t.match(await world.ended(second.id), { status: 'completed' })
+  await eventually(() => assert.equal(world.logged('jobs.webhook.failed').length, 1))
+  t.match(world.logged('jobs.webhook.failed')[0], { job_id: second.id, status: 302, attempt: 1 })
+  t.notMatch(JSON.stringify(world.logged('jobs.webhook.failed')), /token=secret/, 'the address may hold a secret')
+  receiver.answer(response => response.destroy())
+  const third = await world.create({ cache: false, webhook: { url: receiver.url, events: [] } })
+  t.match(await world.ended(third.id), { status: 'completed' })
+  await eventually(() => assert.equal(world.logged('jobs.webhook.failed').length, 2))
+  t.match(world.logged('jobs.webhook.failed')[1], { attempt: 6 })
+})
+
+t.test('a name that resolves to a private address gets nothing, and the job goes on', async t => {
+  const { world, receiver } = await setUp(t, { env: { WEBHOOK_ALLOW_PRIVATE: 'false' } })
+  world.pool.play(run => run.finish('1'))
+  world.run()
+  const { id } = await world.create({ webhook: { url: `http://localhost:${receiver.port}/` } })
+  t.match(await world.ended(id), { status: 'completed' })
+  await eventually(() => assert.ok(world.logged('jobs.webhook.failed').some(({ event }) => event === 'generation_complete')))
+  t.same(receiver.deliveries, [])
+})
+
+t.test('a job that nobody runs tells of its end too: cancelled while it waits, lost with its node', async t => {
+  const { world, receiver } = await setUp(t, { env: { JOB_MAX_ATTEMPTS: '1' } })
+  const cancelled = await world.create({ webhook: { url: receiver.url } })
+  await world.service.cancel(ALICE, cancelled.id)
+  await last(receiver, 'generation_cancelled')
+  t.same(names(receiver), ['generation_started', 'generation_cancelled'])
+  receiver.deliveries.length = 0
+  const lost = await world.create({ webhook: { url: receiver.url } })
+  await world.records.jobs.claim({ token: 'of a dead node', worker: 'dead', leaseMs: 1 })
+  world.run()
+  await last(receiver, 'generation_failed')
+  t.match(receiver.deliveries.at(-1)!.json, { job_id: lost.id, data: { error: { code: 'worker_lost' } } })
+})
+
+t.test('over attempts and runs each event comes once, and failure is told with its reason', async t => {
+  const { world, receiver } = await setUp(t)
+  world.run()
+  const { id } = await world.create({ webhook: { url: receiver.url, events: ['generation_started'] } })
+  ;(await world.pool.next()).fail(new InferenceFailed('worker_lost', 'the worker ended'))
+  ;(await world.pool.next()).fail(new InferenceFailed('invalid_input', 'this is no image'))
+  await last(receiver, 'generation_failed')
+  await world.service.retry(ALICE, id)
+  await (await world.pool.next()).finish('1')
+  await last(receiver, 'generation_complete')
+  t.same(names(receiver), ['generation_started', 'generation_failed', 'generation_started', 'generation_complete'])
+  t.match(receiver.deliveries[1]!.json, { data: { error: { code: 'invalid_input', message: 'this is no image' } } })
+})
+
+t.test('shutdown: what ended is told of, and a receiver that hangs does not hold it up', async t => {
+  const { world, receiver } = await setUp(t)
+  world.pool.play(run => run.finish('1'))
+  const runner = world.run()
+  await world.ended((await world.create({ webhook: { url: receiver.url, events: [] } })).id)
+  await runner.stop()
+  await world.webhooks.close()
+  t.same(names(receiver), ['generation_complete'])
+  const hanging = await setUp(t)
+  hanging.receiver.answer(() => {})
+  hanging.world.pool.play(run => run.finish('1'))
+  hanging.world.run()
+  await hanging.world.ended((await hanging.world.create({ webhook: { url: hanging.receiver.url, events: [] } })).id)
+  await hanging.world.webhooks.close()
+  await hanging.world.webhooks.close()
+})
