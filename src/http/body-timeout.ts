@@ -7,6 +7,7 @@ import { PassThrough, type Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import { PenstockError } from '../errors.ts'
 import { brokenBy, onBroken } from './broken-bodies.ts'
+import { takesBodyOver } from './expect-continue.ts'
 
 function timed(message: IncomingMessage, response: ServerResponse, idleMs: number): Readable {
   const body = new PassThrough()
@@ -28,12 +29,12 @@ function timed(message: IncomingMessage, response: ServerResponse, idleMs: numbe
   return message.pipe(body)
 }
 
-/** Applies to every route that does not take its body over (`config.continueLater`). */
+/** Applies to every route that does not take its body over (`config.continueLater`, `config.streamsMultipart`). */
 export function endStalledBodies(app: FastifyInstance, idleMs: number): void {
   app.addHook('preParsing', async (request, reply, payload) => {
     const { headers, raw } = request
     const hasBody = headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
-    if (!hasBody || request.routeOptions.config.continueLater === true) return payload
+    if (!hasBody || takesBodyOver(request)) return payload
     const broken = brokenBy(raw)
     if (broken !== undefined) throw broken
     return timed(raw, reply.raw, idleMs)

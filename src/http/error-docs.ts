@@ -11,7 +11,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Errors of the route's own work. */
     errors?: readonly ErrorName[]
-    /** Set by flatErrors and nestedErrors. */
+    /** Set by flatErrors, nestedErrors and oipErrors. */
     dialect?: Dialect
   }
 }
@@ -69,6 +69,7 @@ function failureHeaders(route: DocumentedRoute, status: number, names: readonly 
 }
 
 function bodySchema(dialect: Dialect, codes: readonly string[]): object {
+  if (dialect === 'oip') return { $ref: 'OipError#' }
   const code = { properties: { code: { type: 'string', enum: codes } } }
   return dialect === 'flat' ? { allOf: [{ $ref: 'FlatError#' }, code] } : { allOf: [{ $ref: 'NestedError#' }, { properties: { error: code } }] }
 }

@@ -51,7 +51,7 @@ const byStatus: Record<number, ErrorName> = {
 
 /** A JSON body above its limit. */
 export function bodyTooLarge(limitBytes: number, cause?: unknown): PenstockError {
-  return new PenstockError('PAYLOAD_TOO_LARGE', { details: { field: 'body', limit_bytes: limitBytes }, cause })
+  return new PenstockError('PAYLOAD_TOO_LARGE', { message: `the body is over the limit of ${limitBytes} bytes`, details: { field: 'body', limit_bytes: limitBytes }, cause })
 }
 
 /** The error of the catalogue that stands for whatever was thrown; that is kept as its cause. */

@@ -67,6 +67,11 @@ export function nestedErrors(app: FastifyInstance): void {
   speak(app, 'nested')
 }
 
+/** Errors of the routes in this scope leave as `{ error: "<text>" }`, as the Open Inference Protocol has them. */
+export function oipErrors(app: FastifyInstance): void {
+  speak(app, 'oip')
+}
+
 /** Errors of the routes in this scope leave as `{ error, code, details? }`. */
 export function flatErrors(app: FastifyInstance): void {
   speak(app, 'flat')

@@ -14,7 +14,15 @@ declare module 'fastify' {
      * minds a body that stops arriving.
      */
     continueLater?: boolean
+    /** The same for multipart bodies only: the route takes JSON as well, which is read as everywhere else. */
+    streamsMultipart?: boolean
   }
+}
+
+/** Does the route read the body of this request itself? */
+export function takesBodyOver(request: FastifyRequest): boolean {
+  const { continueLater, streamsMultipart } = request.routeOptions.config
+  return continueLater === true || (streamsMultipart === true && request.mediaType === 'multipart/form-data')
 }
 
 /** Lets requests with an expectation go the way of all others. Unknown expectations are ignored, as RFC 9110 allows. */
@@ -32,8 +40,8 @@ export function writeContinue(request: FastifyRequest, reply: FastifyReply): voi
 /** After guards and rate limits: refuses what is announced as too large, then invites the body. */
 export function continueAfterGuards(app: FastifyInstance): void {
   app.addHook('preParsing', async (request, reply) => {
-    const { config, bodyLimit } = request.routeOptions
-    if (config.continueLater === true) return
+    const { bodyLimit } = request.routeOptions
+    if (takesBodyOver(request)) return
     if (Number(request.headers['content-length'] ?? 0) > bodyLimit) throw bodyTooLarge(bodyLimit)
     writeContinue(request, reply)
   })

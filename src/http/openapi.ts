@@ -4,7 +4,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifySchema } from 'fastify'
 import type { Config } from '../config.ts'
 import { catalogue } from '../errors.ts'
-import { FlatError, NestedError, codeOf, statusOf } from './error-bodies.ts'
+import { FlatError, NestedError, OipError, codeOf, statusOf } from './error-bodies.ts'
 import { errorsWithoutRoute, failuresOf, headersOf, type DocumentedRoute, type Headers } from './error-docs.ts'
 import { refuseOtherMethods } from './method-not-allowed.ts'
 
@@ -23,6 +23,9 @@ ${errorsWithoutRoute.map(name => `- ${statusOf(name, 'nested')} \`${codeOf(name,
 const tags = [
   { name: 'ingest', description: 'upload, finalize, abort' },
   { name: 'extensions', description: 'the registry of bundles' },
+  { name: 'jobs', description: 'models over files and tensors: jobs, their progress and their results' },
+  { name: 'inference', description: 'the Open Inference Protocol v2 (KServe, Triton)' },
+  { name: 'legacy', description: 'unversioned routes for a trusted network (`LEGACY_ROUTES`)' },
   { name: 'health', description: 'for load balancers and orchestrators' }
 ]
 
@@ -64,6 +67,7 @@ function documented(route: DocumentedRoute): FastifySchema {
 export function openapi(app: FastifyInstance, config: Config): void {
   app.addSchema(NestedError)
   app.addSchema(FlatError)
+  app.addSchema(OipError)
   void app.register(swagger, {
     openapi: {
       openapi: '3.1.0',

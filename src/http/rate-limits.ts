@@ -20,6 +20,8 @@ interface Budget { max: number, windowMs: number }
 
 const budgets = {
   ingest: (config: Config): Budget => ({ max: config.EXT_BUNDLES_RATELIMIT_MAX, windowMs: config.EXT_BUNDLES_RATELIMIT_WINDOW_MS }),
+  api: (config: Config): Budget => ({ max: config.API_V1_RATE_LIMIT_MAX, windowMs: config.API_V1_RATE_LIMIT_WINDOW_MS }),
+  infer: (config: Config): Budget => ({ max: config.INFER_RATE_LIMIT_MAX, windowMs: config.INFER_RATE_LIMIT_WINDOW_MS }),
   refused: (config: Config): Budget => ({ max: config.REFUSED_RATE_LIMIT_MAX, windowMs: config.REFUSED_RATE_LIMIT_WINDOW_MS })
 }
 

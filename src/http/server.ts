@@ -9,7 +9,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, type RawReplyDef
 import type { Config } from '../config.ts'
 import { PenstockError } from '../errors.ts'
 import { resolvePrincipal } from '../identity/guards.ts'
-import { HEADERS_MAX_BYTES, HEADERS_TIMEOUT_MS, JSON_BODY_MAX_BYTES, KEEP_ALIVE_TIMEOUT_MS } from '../limits.ts'
+import { HEADERS_MAX_BYTES, HEADERS_TIMEOUT_MS, JSON_BODY_MAX_BYTES, KEEP_ALIVE_TIMEOUT_MS, PATH_PART_MAX_CHARACTERS } from '../limits.ts'
 import { endStalledBodies } from './body-timeout.ts'
 import { EdgeLogController, logCompletions } from './completion-line.ts'
 import { connections, type Connections } from './connections.ts'
@@ -69,6 +69,7 @@ function makeInstance({ config, logger }: ServerOptions, open: Connections): App
     genReqId: requestIdOf,
     trustProxy: trustProxyOf(config),
     bodyLimit: JSON_BODY_MAX_BYTES,
+    routerOptions: { maxParamLength: PATH_PART_MAX_CHARACTERS },
     serverFactory: handler => makeHttpServer(handler as RequestListener, open),
     clientErrorHandler: refuseMalformed,
     frameworkErrors: refuseUnroutable,

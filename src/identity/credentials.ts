@@ -18,6 +18,9 @@ const nobody = { subject: null, account: null, clientId: null, scopes: [] }
 /** The administrator who is also the local user, so that what is uploaded as one can be used as the other. */
 export const localAdmin: Principal = { ...nobody, kind: 'admin', subject: 'dev', account: 'local' }
 
+/** Whoever can connect to a service without credentials. */
+export const localDeveloper: Principal = { ...nobody, kind: 'developer', subject: 'dev', account: 'local' }
+
 function sha256(text: string): Buffer {
   return createHash('sha256').update(text).digest()
 }
@@ -51,7 +54,7 @@ export function identify(headers: IncomingHttpHeaders, config: Config): Principa
     return config.developer ? localAdmin : { ...nobody, kind: 'admin' }
   }
   if (named && config.developer && comesFromOwnPage(headers, config)) {
-    return { ...nobody, kind: 'developer', subject: 'dev', account: 'local' }
+    return localDeveloper
   }
   return null
 }

@@ -6,8 +6,8 @@ import type { FastifyInstance, FastifyRequest, onRequestAsyncHookHandler } from 
 import type { Config } from '../config.ts'
 import { isPenstockError, PenstockError } from '../errors.ts'
 import { comesFromOwnPage, namesThisService } from './ambient.ts'
-import { identify, localAdmin } from './credentials.ts'
-import { assertMayIngest } from './permissions.ts'
+import { identify, localAdmin, localDeveloper } from './credentials.ts'
+import { assertAdmin, assertMayIngest, assertMayReadJobs, assertMayWriteJobs } from './permissions.ts'
 import type { Principal } from './principal.ts'
 
 declare module 'fastify' {
@@ -78,5 +78,42 @@ export function requireIngest(config: Config): onRequestAsyncHookHandler {
       request.principal = localAdmin
     }
     assertMayIngest(request.principal, config)
+  }
+}
+
+/** Guard of routes for administrators. */
+export function requireAdmin(config: Config): onRequestAsyncHookHandler {
+  return async function requireAdminCaller(request) {
+    if (request.credentialError !== null) throw request.credentialError
+    assertAdmin(request.principal, config)
+  }
+}
+
+/** Guard of routes that read jobs. */
+export function requireJobReader(config: Config): onRequestAsyncHookHandler {
+  return async function requireReaderOfJobs(request) {
+    if (request.credentialError !== null) throw request.credentialError
+    assertMayReadJobs(request.principal, config)
+  }
+}
+
+/** Guard of routes that create and change jobs. */
+export function requireJobWriter(config: Config): onRequestAsyncHookHandler {
+  return async function requireWriterOfJobs(request) {
+    if (request.credentialError !== null) throw request.credentialError
+    assertMayWriteJobs(request.principal, config)
+  }
+}
+
+/**
+ * Guard of routes for a trusted network (LEGACY_ROUTES): whoever can connect is the local developer, and a credential is not
+ * looked at. A page in a browser that can connect is not meant, unless it is one of our own or of CORS_ORIGIN.
+ */
+export function requireNobody(config: Config): onRequestAsyncHookHandler {
+  return async function beLocalDeveloper(request) {
+    if (!namesThisService(request.headers, config) || !comesFromOwnPage(request.headers, config)) {
+      throw new PenstockError('RBAC_FORBIDDEN', { message: 'pages of other origins are not let in here: name them in CORS_ORIGIN' })
+    }
+    request.principal = localDeveloper
   }
 }

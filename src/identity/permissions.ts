@@ -20,10 +20,34 @@ export function assertMayIngest(principal: Principal | null, config: Pick<Config
   if (!principal.scopes.includes(config.SCOPE_UPLOAD)) throw lacksScope(principal, config.SCOPE_UPLOAD)
 }
 
+/** @throws PenstockError UNAUTHENTICATED or INSUFFICIENT_SCOPE for everyone but administrators */
+export function assertAdmin(principal: Principal | null, config: Pick<Config, 'SCOPE_ADMIN'>): asserts principal is Principal {
+  if (principal === null) throw new PenstockError('UNAUTHENTICATED')
+  if (principal.kind !== 'admin') throw lacksScope(principal, config.SCOPE_ADMIN)
+}
+
 /**
  * Bundles and models are for administrators; objects for everyone whom assertMayIngest lets through.
  * @throws PenstockError INSUFFICIENT_SCOPE
  */
 export function assertMayIngestKind(principal: Principal, kind: UploadKind, config: Pick<Config, 'SCOPE_ADMIN'>): void {
   if (kind !== 'object' && principal.kind !== 'admin') throw lacksScope(principal, config.SCOPE_ADMIN)
+}
+
+/** @throws PenstockError UNAUTHENTICATED, RBAC_FORBIDDEN or INSUFFICIENT_SCOPE */
+export function assertMayReadJobs(principal: Principal | null, config: Pick<Config, 'SCOPE_JOB_READ'>): asserts principal is Principal {
+  assertJobScope(principal, config.SCOPE_JOB_READ)
+}
+
+/** @throws PenstockError UNAUTHENTICATED, RBAC_FORBIDDEN or INSUFFICIENT_SCOPE */
+export function assertMayWriteJobs(principal: Principal | null, config: Pick<Config, 'SCOPE_JOB_WRITE'>): asserts principal is Principal {
+  assertJobScope(principal, config.SCOPE_JOB_WRITE)
+}
+
+/** Administrators and the developer have every scope of jobs. */
+function assertJobScope(principal: Principal | null, scope: string): asserts principal is Principal {
+  if (principal === null) throw new PenstockError('UNAUTHENTICATED')
+  if (principal.kind === 'admin' || principal.kind === 'developer') return
+  if (principal.kind !== 'client' && principal.kind !== 'user') throw new PenstockError('RBAC_FORBIDDEN')
+  if (!principal.scopes.includes(scope)) throw lacksScope(principal, scope)
 }

@@ -30,10 +30,10 @@ export interface ListeningService extends ServiceProcess {
   call(path: string, body?: Uint8Array | string, headers?: Record<string, string>): Promise<Answer>
 }
 
-/** Starts it, over files and SQLite where `env` says nothing else. It is killed at the end of the test. */
+/** Starts it, over files and SQLite and without workers where `env` says nothing else. It is killed at the end of the test. */
 export async function spawnService(t: Test, env: Record<string, string> = {}): Promise<ServiceProcess> {
   const dataDir = env.DATA_DIR ?? await mkdtemp(join(tmpdir(), 'penstock-service-'))
-  const settings = { PORT: '0', LOG_LEVEL: 'debug', EXT_BUNDLES_RATELIMIT_MAX: '0', REFUSED_RATE_LIMIT_MAX: '0', ...env, DATA_DIR: dataDir }
+  const settings = { PORT: '0', ROLES: 'api', LOG_LEVEL: 'debug', EXT_BUNDLES_RATELIMIT_MAX: '0', REFUSED_RATE_LIMIT_MAX: '0', ...env, DATA_DIR: dataDir }
   const child = spawn(process.execPath, [MAIN], { env: { PATH: process.env.PATH, ...settings }, stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { output += chunk.toString() })

@@ -47,7 +47,7 @@ export const FinalizeBody = Type.Object({
   key: Type.String({ maxLength: 1024, description: 'staging key that /upload-proxy gave' }),
   size: Type.Optional(Size),
   declaredHash: Type.Optional(Sha256),
-  manifestJson: Type.Optional(Type.String({ description: `bundles: the manifest as JSON text of at most ${MANIFEST_MAX_BYTES} bytes, instead of the one in the archive` })),
+  manifestJson: Type.Optional(Type.String({ description: `the manifest as JSON text of at most ${MANIFEST_MAX_BYTES} bytes: models need it, for bundles it stands instead of the one in the archive` })),
   signature: Type.Optional(Signature)
 }, {
   additionalProperties: false,
@@ -57,7 +57,8 @@ export const FinalizeBody = Type.Object({
       key: `${stagingKey}/bundle.tar.zst`,
       manifestJson: '{"name":"invoice-tools","publisher":"acme","version":"1.2.3","runtime":"wasm-js@1"}',
       signature: { algorithm: 'ed25519', text: 'bm90IGEgcmVhbCBzaWduYXR1cmUsIG9ubHkgNjQgYnl0ZXMgbG9uZyBsaWtlIG9uZSBvZiB0aGVtIGlzIC4uLg==' }
-    }
+    },
+    { key: `${stagingKey}/model.onnx`, manifestJson: '{"name":"sharpen","version":1,"task":"image-to-image"}' }
   ]
 })
 export type FinalizeBody = Static<typeof FinalizeBody>
@@ -70,6 +71,7 @@ export const FinalizeAnswer = Type.Object({
   deduplicated: Type.Boolean({ description: 'the bytes were there already' }),
   extension: Type.Optional(Type.Object({ id: Type.String(), name: Type.String(), publisher: Type.Optional(Type.String()) })),
   version: Type.Optional(Type.Object({ id: Type.String(), version: Type.String() })),
+  model: Type.Optional(Type.Object({ name: Type.String(), version: Type.String() })),
   manifestKey: Type.Optional(Type.String()),
   signature: Type.Optional(Type.Object({
     required: Type.Boolean(),
@@ -86,6 +88,10 @@ export const FinalizeAnswer = Type.Object({
     version: { id: 'c1a3a1f0-5b1d-4a52-8a5e-6f5a0d3c9e22', version: '1.2.3' },
     manifestKey: `sha256/${sha256}/manifest.json`,
     signature: { required: true, verified: true, algorithm: 'ed25519', key: sha256 }
+  },
+  {
+    contentHash: sha256, canonicalKey: `sha256/${sha256}/model.onnx`, size: 5, contentType: 'application/octet-stream', deduplicated: false,
+    model: { name: 'sharpen', version: '1' }, manifestKey: `sha256/${sha256}/manifest.json`
   }
 ] })
 

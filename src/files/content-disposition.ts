@@ -1,0 +1,17 @@
+/**
+ * `Content-Disposition: attachment` (RFC 6266): the name in ASCII for old readers, and in full as `filename*` (RFC 8187).
+ * Whatever the name holds, it stays inside its quotes and is never a path.
+ */
+const PATH_AND_CONTROL = /[/\\\p{Cc}\u2028-\u202e\u2066-\u2069]/gu
+
+export function attachment(filename: string): string {
+  const name = filename.toWellFormed().replaceAll(PATH_AND_CONTROL, '_') || 'file'
+  // a percent sign is taken for an encoded byte by some
+  const ascii = name.replaceAll(/[^\x20-\x7e]|["%]/gu, '_')
+  return `attachment; filename="${ascii}"; filename*=UTF-8''${encodeExtended(name)}`
+}
+
+/** encodeURIComponent leaves some characters as they are that are no attr-char. */
+function encodeExtended(name: string): string {
+  return encodeURIComponent(name).replaceAll(/['()*]/g, character => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
+}
