@@ -8,23 +8,19 @@
  * and after the last one, when staging is swept and garbage collected:
  *   - nothing else is there: no staging object, no part, no temporary file, no canonical object without a row
  */
-import { spawn, type ChildProcess } from 'node:child_process'
 import { createHash, randomBytes, randomInt } from 'node:crypto'
-import { once } from 'node:events'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { readConfig } from '../src/config.ts'
-import { collect } from '../src/ingest/collect.ts'
-import { sweep } from '../src/ingest/sweep.ts'
-import { CANONICAL_PREFIX, canonicalKey, PROBE_PREFIX, STAGING_PREFIX } from '../src/objects/keys.ts'
+import { CANONICAL_PREFIX, canonicalKey, STAGING_PREFIX } from '../src/objects/keys.ts'
 import type { ObjectStore } from '../src/objects/port.ts'
 import type { RecordStore } from '../src/records/port.ts'
 import { openObjectStore, openRecordStore } from '../src/stores.ts'
-import { startMinio } from './servers/minio.ts'
+import { kill, startService } from './rounds/process.ts'
+import { digestOf, minioEnvironment, sweepAndCollect, unfinished } from './rounds/stores.ts'
 
 const CLIENTS = 6
 const MAX_UPLOAD_BYTES = 4 * 1024 * 1024
@@ -40,27 +36,6 @@ interface Promised {
 }
 
 export interface KillReport { rounds: number, uploads: number, finalized: number, killedDuring: number, swept: number, collected: number, faults: string[] }
-
-interface Service { child: ChildProcess, url: string }
-
-async function startService(env: Record<string, string>): Promise<Service> {
-  const child = spawn(process.execPath, [join(import.meta.dirname, '../src/main.ts')], {
-    env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'inherit']
-  })
-  for await (const line of createInterface({ input: child.stdout! })) {
-    const entry = JSON.parse(line) as { action?: string, address?: string, message?: string }
-    if (entry.action !== 'service.listening') continue
-    child.stdout!.resume()
-    return { child, url: entry.address! }
-  }
-  throw new Error('the service ended before it listened')
-}
-
-async function kill({ child }: Service): Promise<void> {
-  const gone = once(child, 'exit')
-  child.kill('SIGKILL')
-  await gone
-}
 
 /** Uploads and finalizes until the service is gone. Two of three uploads are finalized. */
 async function client(url: string, promised: Promised, counts: { uploads: number }): Promise<void> {
@@ -88,13 +63,6 @@ async function post(url: string, body: Uint8Array | string, type: string): Promi
   return answer
 }
 
-async function digestOf(store: ObjectStore, key: string): Promise<string | undefined> {
-  if (await store.head(key) === undefined) return undefined
-  const hash = createHash('sha256')
-  for await (const chunk of (await store.open(key)).body) hash.update(chunk as Buffer)
-  return hash.digest('hex')
-}
-
 /** Everything that was promised and is not so. */
 async function brokenPromises(store: ObjectStore, records: RecordStore, promised: Promised): Promise<string[]> {
   const faults: string[] = []
@@ -113,35 +81,20 @@ async function brokenPromises(store: ObjectStore, records: RecordStore, promised
 
 /** Everything that is there when it should not be, after sweep and collection. */
 async function leftovers(store: ObjectStore, records: RecordStore, promised: Promised, dataDir: string): Promise<string[]> {
-  const faults: string[] = []
-  for (const prefix of [STAGING_PREFIX, PROBE_PREFIX]) {
-    for await (const { key } of store.list(prefix)) faults.push(`${key} was left`)
-  }
+  const faults = await unfinished({ store, records }, dataDir)
   for await (const { key } of store.list(CANONICAL_PREFIX)) {
     const finalized = await records.uploads.findFinalized(key)
     if (finalized === undefined) faults.push(`${key} has no row`)
     else if (await digestOf(store, key) !== finalized.sha256) faults.push(`${key} does not have the hash of its row`)
     else if (!promised.finalized.has(finalized.sha256!)) promised.finalized.add(finalized.sha256!) // finished, unanswered
   }
-  for (const intent of await records.multiparts.listStale(Date.now() + 60_000, 100)) faults.push(`multipart intent ${intent.key} was left`)
-  for (const folder of ['.tmp', '.multipart']) {
-    const files = await readdir(join(dataDir, 'objects', folder), { recursive: true }).catch(() => [])
-    faults.push(...files.map(file => `${folder}/${file} was left`))
-  }
   return faults
-}
-
-const quiet = { debug() {}, info() {}, warn(fields: Record<string, unknown>) { console.error(fields) }, error(fields: Record<string, unknown>) { console.error(fields) } }
-
-/** Everything that is there is older than this. */
-function soon(): Date {
-  return new Date(Date.now() + 1000)
 }
 
 export async function killRounds({ rounds, env, dataDir, progress }: {
   rounds: number, env: Record<string, string>, dataDir: string, progress?: (text: string) => void
 }): Promise<KillReport> {
-  const settings = { PORT: '0', DATA_DIR: dataDir, EXT_BUNDLES_RATELIMIT_MAX: '0', LOG_LEVEL: 'info', ...env }
+  const settings = { PORT: '0', ROLES: 'api', DATA_DIR: dataDir, EXT_BUNDLES_RATELIMIT_MAX: '0', LOG_LEVEL: 'info', ...env }
   const promised: Promised = { staged: new Map(), finalized: new Set() }
   const report: KillReport = { rounds, uploads: 0, finalized: 0, killedDuring: 0, swept: 0, collected: 0, faults: [] }
   const config = readConfig(settings)
@@ -166,13 +119,7 @@ export async function killRounds({ rounds, env, dataDir, progress }: {
     }
     report.faults.push(...await brokenPromises(store, records, promised))
     report.finalized = promised.finalized.size
-    // twice: where a copy is a hard link, taking one name away makes the other as new as that moment
-    for (let pass = 0; pass < 2; pass++) {
-      await delay(1500) // stores keep whole seconds
-      const { uploads, objects } = await sweep({ store, records, log: quiet }, soon(), AbortSignal.timeout(120_000))
-      report.swept += uploads + objects
-    }
-    for await (const { removed } of collect({ store, records, before: soon(), remove: true })) report.collected += removed ? 1 : 0
+    Object.assign(report, await sweepAndCollect({ store, records }))
     report.faults.push(...await leftovers(store, records, promised, dataDir))
     report.faults.push(...await brokenPromises(store, records, { staged: new Map(), finalized: promised.finalized }))
   } finally {
@@ -180,18 +127,6 @@ export async function killRounds({ rounds, env, dataDir, progress }: {
     await store.close()
   }
   return report
-}
-
-/** The environment of the service over a MinIO of its own, and how to end that. */
-export async function minioEnvironment(): Promise<{ env: Record<string, string>, stop(): Promise<void> }> {
-  const minio = await startMinio()
-  return {
-    env: {
-      OBJECT_STORE: 's3', S3_ENDPOINT: minio.endpoint, S3_BUCKET: minio.bucket,
-      S3_ACCESS_KEY_ID: minio.accessKeyId, S3_SECRET_ACCESS_KEY: minio.secretAccessKey
-    },
-    stop: () => minio.stop()
-  }
 }
 
 async function main(): Promise<void> {

@@ -5,7 +5,7 @@
  *     npm test -- ingest objects/fs           files whose path contains one of the words
  *     npm test -- ingest --grep=aborted       options (always as --name=value) go to tap
  *
- * Tests of servers that are not there skip, and are listed with their reasons. PENSTOCK_REQUIRE=minio,postgres,docker
+ * Tests of servers that are not there skip, and are listed with their reasons. PENSTOCK_REQUIRE=minio,postgres,docker,python
  * (any list) makes every skip a failure of the run: that is how CI runs it.
  */
 import { spawn } from 'node:child_process'
@@ -22,7 +22,7 @@ const JOBS = 2
 /** Of one file; a file that needs longer calls t.setTimeout itself. */
 const FILE_TIMEOUT_SECONDS = 120
 /** Files that take the whole machine, or are hurt by neighbours: one at a time, after the others. */
-const ALONE = /(^|\/)(compose|kill[^/]*)\.test\.ts$/
+const ALONE = /(^|\/)(compose|(job-)?kill[^/]*)\.test\.ts$/
 
 function selectFiles(words: readonly string[]): string[] {
   const all = globSync('test/**/*.test.ts', { cwd: ROOT }).toSorted()
@@ -96,6 +96,10 @@ if (required.split(',').includes('minio')) {
   // once, before several files would each begin to install it; loaded only here, so that a fault in src is a failed test and no failed runner
   const { provideMinio } = await import('./servers/minio.ts')
   await provideMinio(line => console.log(line))
+}
+if (required.split(',').includes('python')) {
+  const { providePython } = await import('./servers/python.ts')
+  await providePython(line => console.log(line))
 }
 
 const { reported, exitCode } = await runTap(tapArguments(files, options))

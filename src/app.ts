@@ -3,30 +3,51 @@
  * the order you read here, and takes them down in reverse.
  */
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import pLimit from 'p-limit'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import { PenstockError } from './errors.ts'
-import { createServer } from './http/server.ts'
 import { extensionRoutes } from './http/routes/extensions.ts'
 import { healthRoutes, type Health } from './http/routes/health.ts'
 import { ingestRoutes } from './http/routes/ingest.ts'
-import { sharedCheck } from './http/shared-check.ts'
+import { jobRoutes } from './http/routes/jobs.ts'
+import { legacyRoutes } from './http/routes/legacy.ts'
+import { oipRoutes } from './http/routes/oip.ts'
 import { uploadRoutes } from './http/routes/uploads.ts'
-import { requireCaller, requireIngest } from './identity/guards.ts'
+import { createServer } from './http/server.ts'
+import { sharedCheck } from './http/shared-check.ts'
+import { requireAdmin, requireCaller, requireIngest, requireJobReader, requireJobWriter, requireNobody } from './identity/guards.ts'
+import { InferenceFailed, type InferencePool } from './inference/port.ts'
 import { loadTrustBundle, type TrustBundle } from './ingest/bundle/signature.ts'
 import type { IngestContext } from './ingest/context.ts'
 import { profilesOf } from './ingest/profiles.ts'
 import { runningUploads } from './ingest/running.ts'
 import { createSlots } from './ingest/slots.ts'
 import { startSweeper } from './ingest/sweep.ts'
-import { MANIFEST_READERS_MAX, SHUTDOWN_FLUSH_MS, STORE_RETRY_INTERVAL_MS, STORE_START_TIMEOUT_MS } from './limits.ts'
-import { openObjectStore, openRecordStore } from './stores.ts'
+import type { JobsContext } from './jobs/context.ts'
+import { inferAsJob } from './jobs/infer-as-job.ts'
+import type { JobService } from './jobs/port.ts'
+import { startReaper } from './jobs/reaper.ts'
+import { startRetention } from './jobs/retention.ts'
+import { startRunner } from './jobs/runner.ts'
+import { createJobService } from './jobs/service.ts'
+import { createWebhooks } from './jobs/webhooks.ts'
+import { MANIFEST_READERS_MAX, INFER_RESULT_MAX_BYTES, MODELS_START_WAIT_MS, SHUTDOWN_FLUSH_MS, STORE_RETRY_INTERVAL_MS, STORE_START_TIMEOUT_MS } from './limits.ts'
+import { inferOnPool } from './models/infer.ts'
+import { startLoading } from './models/load-at-start.ts'
+import type { ObjectStore } from './objects/port.ts'
 import { probeStore } from './objects/probe.ts'
 import { storeReadiness, type StoreReadiness } from './objects/readiness.ts'
+import { openPool, runsJobs } from './pools.ts'
 import type { RecordStore } from './records/port.ts'
+import { openObjectStore, openRecordStore } from './stores.ts'
+
+/** Read at start, beside package.json. */
+const VERSION = (JSON.parse(await readFile(join(import.meta.dirname, '../package.json'), 'utf8')) as { version: string }).version
+const BUILT_IN_MODELS = join(import.meta.dirname, 'inference/models')
 
 export interface App {
   readonly server: FastifyInstance
@@ -47,25 +68,39 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
     onProbed: abilities => log.info({ action: 'objects.probe.done', store: store.name, ...abilities })
   })
   const stopAsking = await firstProbe(readiness, log)
+  const pool = await openPool(config, log)
+  await pool.start()
 
   const running = runningUploads(records.uploads, error => log.warn({ action: 'ingest.progress.failed', err: error }))
   const context: IngestContext = {
     config, store, readiness, records, running, trust,
     profiles: profilesOf(config),
+    checkModel: config.OBJECT_STORE === 'memory' ? refuseModels : (model, signal) => pool.checkModel(model, signal),
     manifestReaders: pLimit(MANIFEST_READERS_MAX),
     slots: createSlots(config.MAX_CONCURRENT_UPLOADS, config.UPLOAD_RETRY_AFTER_SECONDS)
   }
+  if (config.ROLES.includes('worker') && !runsJobs(config)) {
+    log.warn({ action: 'jobs.runner.off', objects: config.OBJECT_STORE }, 'no jobs are run: workers cannot read what is in the memory of this process')
+  }
+  const webhooks = createWebhooks({ config, jobs: records.jobs, log })
+  const jobsContext: JobsContext = { config, store, readiness, records, pool, ingest: context, webhooks, log }
+  const jobs = createJobService(jobsContext)
   const health = healthOf(readiness, records)
   const server = await createServer({ config, logger: log, health })
   await server.register(healthRoutes, { health })
-  await server.register(ingestRoutes, { context, guard: requireIngest(config) })
-  await server.register(uploadRoutes, { context, guard: requireCaller() })
-  await server.register(extensionRoutes, { extensions: records.extensions, guard: requireCaller() })
+  if (config.ROLES.includes('api')) await server.register(apiRoutes, { config, context, health, jobs, pool, store, log })
   await server.ready()
 
+  const loading = runsJobs(config) ? startLoading({ store, records, readiness, pool, log }, config.MODELS_DIR ?? BUILT_IN_MODELS) : undefined
+  // those that are small are there for the first caller; others come while the service runs
+  if (loading !== undefined) await Promise.race([loading.done, delay(MODELS_START_WAIT_MS, undefined, { ref: false })])
   const sweeper = startSweeper({
     store, records, log, ttlMs: config.STAGING_TTL_HOURS * 3_600_000, intervalMs: config.SWEEP_INTERVAL_SECONDS * 1000
   })
+  const retention = startRetention(jobsContext)
+  const runner = runsJobs(config) ? startRunner(jobsContext) : undefined
+  // a runner has its own
+  const reaper = runner === undefined ? startReaper(jobsContext) : undefined
   let stopped: Promise<void> | undefined
 
   /** Uploads that outlast the grace get an answer; what is still open when it had time to leave is closed. */
@@ -77,11 +112,15 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   async function stop(): Promise<void> {
     health.stopping = true
     stopAsking()
-    await sweeper.stop()
+    const idle = runner?.stop()
+    await Promise.all([sweeper.stop(), retention.stop(), reaper?.stop(), loading?.stop()])
     const grace = setTimeout(() => void cutOff(), config.SHUTDOWN_GRACE_MS)
     await server.close()
     clearTimeout(grace)
+    await idle
+    await webhooks.close()
     running.close()
+    await pool.close()
     await records.close()
     await store.close()
   }
@@ -91,6 +130,29 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
     start: () => server.listen({ host: config.HOST, port: config.PORT, listenTextResolver: listeningLine }),
     stop: () => stopped ??= stop()
   }
+}
+
+async function refuseModels(): Promise<never> {
+  throw new InferenceFailed('invalid_model', 'models need OBJECT_STORE=fs or s3: no worker can read the memory of this process')
+}
+
+interface ApiContext { config: Config, context: IngestContext, health: Health, jobs: JobService, pool: InferencePool, store: ObjectStore, log: Logger }
+
+/** Everything but health: a node that only works has no callers. */
+async function apiRoutes(server: FastifyInstance, { config, context, health, jobs, pool, store, log }: ApiContext): Promise<void> {
+  const { records } = context
+  await server.register(ingestRoutes, { context, guard: requireIngest(config) })
+  await server.register(uploadRoutes, { context, guard: requireCaller() })
+  await server.register(extensionRoutes, { extensions: records.extensions, guard: requireCaller() })
+  await server.register(jobRoutes, { jobs, store, config, guards: { read: requireJobReader(config), write: requireJobWriter(config) } })
+  if (config.LEGACY_ROUTES !== 'false') await server.register(legacyRoutes, { jobs, store, config, guard: requireNobody(config) })
+  await server.register(oipRoutes, {
+    models: records.models, health, version: VERSION, inferMaxBytes: config.INFER_MAX_BYTES,
+    infer: runsJobs(config)
+      ? inferOnPool(pool, { timeoutMs: config.INFER_TIMEOUT_MS })
+      : inferAsJob({ jobs, store, timeoutMs: config.INFER_TIMEOUT_MS, maxBytes: INFER_RESULT_MAX_BYTES, log }),
+    guards: { read: requireJobReader(config), infer: requireJobWriter(config), admin: requireAdmin(config) }
+  })
 }
 
 /** The framework logs what this makes of each address, and takes an object as well as a text. */

@@ -18,6 +18,8 @@ export interface LoadOrder {
   readonly count: number
   readonly parallel: number
   readonly sizeBytes: number
+  /** Sent as JSON instead of random bytes; `{n}` in it becomes a number that no other body of this process has. */
+  readonly json?: string
 }
 
 export interface LoadReport {
@@ -28,20 +30,30 @@ export interface LoadReport {
   readonly lastBody: string
 }
 
-function sendOne({ url, headers, sizeBytes }: LoadOrder): Promise<{ status: number, body: string }> {
+let bodies = 0
+
+/** What is sent at once, and how many random bytes follow. */
+function bodyOf({ json, sizeBytes }: LoadOrder): { first: Buffer, type: string, length: number } {
+  if (json === undefined) return { first: randomBytes(Math.min(16, sizeBytes)), type: 'application/octet-stream', length: sizeBytes }
+  const first = Buffer.from(json.replaceAll('{n}', String(bodies += 1)))
+  return { first, type: 'application/json', length: first.length }
+}
+
+function sendOne(load: LoadOrder): Promise<{ status: number, body: string }> {
+  const { url, headers } = load
+  const { first, type, length } = bodyOf(load)
   return new Promise(resolve => {
-    const request = httpRequest(url.replace('{size}', String(sizeBytes)), { agent, method: 'POST', headers: { ...headers, 'content-length': sizeBytes, 'content-type': 'application/octet-stream' } })
+    const request = httpRequest(url.replace('{size}', String(length)), { agent, method: 'POST', headers: { ...headers, 'content-length': length, 'content-type': type } })
     request.once('error', error => resolve({ status: 0, body: error.message }))
     request.once('response', response => {
       let body = ''
       response.setEncoding('utf8').on('data', (text: string) => { body += text })
       response.once('end', () => resolve({ status: response.statusCode ?? 0, body }))
     })
-    let left = sizeBytes
-    const first = randomBytes(Math.min(16, left))
+    let left = length
     const write = () => {
       for (;;) {
-        const part = left === sizeBytes ? first : chunk.subarray(0, Math.min(CHUNK_BYTES, left))
+        const part = left === length ? first : chunk.subarray(0, Math.min(CHUNK_BYTES, left))
         left -= part.length
         if (left === 0) return void request.end(part)
         if (!request.write(part)) return void request.once('drain', write)

@@ -10,13 +10,13 @@ import type { Report } from './report.ts'
 import { startSink } from './stores.ts'
 import { ADMIN, MIB, send, uploadUrl } from './upload.ts'
 
-const MAX_P99_MS = 20
+export const MAX_P99_MS = 20
 const ANSWER_TIMEOUT_MS = 10_000
 
-interface Delay { p50: number, p99: number, max: number, count: number }
+export interface Delay { p50: number, p99: number, max: number, count: number }
 
 /** What the loop saw since the last question. */
-async function askDelay(service: Running): Promise<Delay> {
+export async function askDelay(service: Running): Promise<Delay> {
   const { stderr } = service.child
   if (stderr === null) throw new Error('the service was started without its standard error')
   const lines = createInterface({ input: stderr })
