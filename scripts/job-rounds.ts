@@ -28,6 +28,7 @@ import { apiOf, endedByThemselves, killNode, killNodes, killWorker, nodesOf, pid
 import { client, type JobWorld, type Told } from './rounds/job-clients.ts'
 import { allJobs, brokenJob, unaccounted } from './rounds/job-checks.ts'
 import { outliving } from './rounds/orphans.ts'
+import { exitOnSignals } from './rounds/process.ts'
 import { minioEnvironment, sweepAndCollect, unfinished, type Stores } from './rounds/stores.ts'
 
 const CLIENTS = 6
@@ -191,6 +192,7 @@ async function splitEnvironment(): Promise<{ env: Record<string, string>, stop()
 }
 
 async function main(): Promise<void> {
+  exitOnSignals()
   const { values } = parseArgs({ options: { rounds: { type: 'string', default: '100' }, store: { type: 'string', default: 'fs' }, keep: { type: 'boolean', default: false } } })
   const dataDir = await mkdtemp(join(tmpdir(), 'penstock-job-rounds-'))
   const split = values.store === 'minio'

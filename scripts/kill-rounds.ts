@@ -19,7 +19,7 @@ import { CANONICAL_PREFIX, canonicalKey, STAGING_PREFIX } from '../src/objects/k
 import type { ObjectStore } from '../src/objects/port.ts'
 import type { RecordStore } from '../src/records/port.ts'
 import { openObjectStore, openRecordStore } from '../src/stores.ts'
-import { kill, startService } from './rounds/process.ts'
+import { exitOnSignals, kill, startService } from './rounds/process.ts'
 import { digestOf, minioEnvironment, sweepAndCollect, unfinished } from './rounds/stores.ts'
 
 const CLIENTS = 6
@@ -130,6 +130,7 @@ export async function killRounds({ rounds, env, dataDir, progress }: {
 }
 
 async function main(): Promise<void> {
+  exitOnSignals()
   const { values } = parseArgs({ options: { rounds: { type: 'string', default: '100' }, store: { type: 'string', default: 'fs' } } })
   const dataDir = await mkdtemp(join(tmpdir(), 'penstock-rounds-'))
   const { env, stop } = values.store === 'minio' ? await minioEnvironment() : { env: {}, stop: async () => {} }

@@ -112,15 +112,15 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   async function stop(): Promise<void> {
     health.stopping = true
     stopAsking()
-    const idle = runner?.stop()
-    await Promise.all([sweeper.stop(), retention.stop(), reaper?.stop(), loading?.stop()])
     const grace = setTimeout(() => void cutOff(), config.SHUTDOWN_GRACE_MS)
-    await server.close()
+    const loaded = loading?.stop() // in the middle of a large model: ended with the pool
+    // all at once: none of them has to wait for another, and the grace is for all of them
+    await Promise.all([runner?.stop(), sweeper.stop(), retention.stop(), reaper?.stop(), server.close()])
     clearTimeout(grace)
-    await idle
     await webhooks.close()
     running.close()
     await pool.close()
+    await loaded
     await records.close()
     await store.close()
   }

@@ -264,6 +264,8 @@ export const EXEC_FILES_MAX_DEFAULT = 100
 export const EXEC_MEASURE_INTERVAL_MS = 250
 /** Of a line that a command writes to its output; the rest of a longer one is passed over. */
 export const EXEC_LINE_MAX_BYTES = 64 * 1024
+/** How long the output of a command that has ended is read where something that it left running holds it open. */
+export const EXEC_PIPES_GRACE_MS = 1000
 
 /** A place among a user's active jobs that was reserved, and whose holder gave no sign for this long, is free again. */
 export const RESERVATION_TTL_MS = 60_000

@@ -58,7 +58,10 @@ import { S3Client, ListObjectsV2Command } from '@aws-sdk/client-s3'
 const { S3_ENDPOINT: endpoint, S3_REGION: region, S3_BUCKET: Bucket, S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey } = process.env
 const client = new S3Client({ endpoint, region, forcePathStyle: true, credentials: { accessKeyId, secretAccessKey } })
 const { Contents = [] } = await client.send(new ListObjectsV2Command({ Bucket }))
-console.log(JSON.stringify(Contents.map(({ Key, Size }) => ({ key: Key, size: Size }))))
+// the built-in models lie there too, each with its manifest
+const models = new Set(Contents.flatMap(({ Key }) => Key.endsWith('/model.onnx') ? [Key.slice(0, -'model.onnx'.length)] : []))
+const others = Contents.filter(({ Key }) => !models.has(Key.slice(0, Key.lastIndexOf('/') + 1)))
+console.log(JSON.stringify(others.map(({ Key, Size }) => ({ key: Key, size: Size }))))
 process.exit(0)`
 
 const engine = engineAnswers()
@@ -153,6 +156,18 @@ t.test('docker compose up gives a service that keeps what it is sent', { skip: e
     t.match(same, { status: 200, body: { canonicalKey, deduplicated: true } }, 'the bucket knows it')
     const listed = await inService('node', '--input-type=module', '--eval', LIST_BUCKET)
     t.same(JSON.parse(listed.stdout || 'null'), [{ key: canonicalKey, size: SIZE_BYTES }])
+  })
+
+  await t.test('a job sent through the published port is run by a worker of the container', async t => {
+    const headers = { authorization, 'content-type': 'application/json' }
+    const tensors = [{ name: 'x', datatype: 'FP32', shape: [3], data: [1, 2.5, -3] }]
+    const created = await fetch(`${base}/api/v1/jobs`, { method: 'POST', headers, body: JSON.stringify({ model: 'identity', input: { tensors } }) })
+    t.equal(created.status, 202)
+    const { job_id } = await created.json() as { job_id: string }
+    const events = await (await fetch(`${base}/api/v1/jobs/${job_id}/events`, { headers: { authorization } })).text()
+    t.match(events, /^event: generation_complete$/m, 'the stream ends with the job')
+    const result = await (await fetch(`${base}/api/v1/jobs/${job_id}/results/output.json`, { headers: { authorization } })).json()
+    t.match(result, { outputs: [{ data: [1, 2.5, -3] }] })
   })
 
   await t.test('no secret stands in a log', async t => {

@@ -138,6 +138,8 @@ export function sendEvents(request: FastifyRequest, reply: FastifyReply, produce
   const format = request.headers.accept?.includes('application/x-ndjson') === true ? ndjson : sse
   const times = { heartbeatMs: options.heartbeatMs ?? EVENT_HEARTBEAT_INTERVAL_MS, stallMs: options.stallMs ?? EVENT_STALL_TIMEOUT_MS }
   const { eventStreams } = request.server
+  // it went while the caller of this was asking for something: its 'close' is over, and would not be heard any more
+  if (reply.raw.destroyed) return reply.hijack()
   if (eventStreams.size >= EVENT_STREAMS_MAX) throw new PenstockError('SERVICE_BUSY', { retryAfterSeconds: EVENT_STREAMS_RETRY_AFTER_SECONDS })
   const stop = new AbortController()
   const stream: EventStream = {

@@ -81,7 +81,18 @@ export async function beginDraft(context: JobsContext, principal: Principal, use
     if (checked.task.input !== 'any' && !parts.some(({ name }) => name === 'input')) throw invalid({ field: 'input', message: `is required: the task ${checked.task.name} needs one` })
     const inputs = sourceOf(context, parts)
     const creation = { principal, request: asked, checked, inputs, place, startedAt, options: commitOptions }
-    return await findRepeated(context, creation) ?? await createJob(context, creation)
+    return await findRepeated(context, creation) ?? await createInPlace(creation)
+  }
+
+  /** What began as a repeat is none any more when that job was removed meanwhile: it needs a place after all. */
+  async function createInPlace(creation: Parameters<typeof createJob>[1]): Promise<Created> {
+    if (place !== noPlace) return await createJob(context, creation)
+    const late = await takePlace(records.jobs, config, owner, forWhom, log)
+    try {
+      return await createJob(context, { ...creation, place: late })
+    } finally {
+      await late.release()
+    }
   }
 
   /** Idempotent. Bytes that the job has got are only rubbish in staging; those that it has not, belong to a row that ends with them. */

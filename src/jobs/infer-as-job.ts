@@ -7,14 +7,13 @@ import { PenstockError } from '../errors.ts'
 import { InferenceFailed, type Datatype, type InferenceFailureCode, type WireTensor } from '../inference/port.ts'
 import { jsonOfTensor, parseTensorJson, tensorOfJson } from '../inference/tensor-json.ts'
 import type { Log } from '../ingest/context.ts'
-import { JOB_PRIORITY_MAX } from '../limits.ts'
 import { inferenceError, type Infer } from '../models/infer.ts'
 import type { ObjectStore } from '../objects/port.ts'
 import type { JobEvent, JobFailure } from '../records/jobs-port.ts'
-import type { JobService } from './port.ts'
+import type { InferenceJob, JobService } from './port.ts'
 
 export interface InferAsJobOptions {
-  jobs: Pick<JobService, 'create' | 'watch' | 'result' | 'remove'>
+  jobs: Pick<JobService, 'createInference'>
   store: Pick<ObjectStore, 'open'>
   /** from creating the job to its result */
   timeoutMs: number
@@ -42,16 +41,14 @@ export function inferAsJob(options: InferAsJobOptions): Infer {
 
 async function runJob(options: InferAsJobOptions, { principal, model, tensors, outputs }: Request, signal: AbortSignal): Promise<WireTensor[]> {
   const { jobs, log } = options
-  const { job } = await jobs.create(principal, {
-    model: model.name, version: model.version, priority: JOB_PRIORITY_MAX, cache: false, input: { tensors: tensors.map(inputOf) }
-  }, { signal })
+  const job = await jobs.createInference(principal, { model, tensors: tensors.map(inputOf) }, { signal })
   try {
-    await completion(await jobs.watch(principal, job.id, 0, signal))
-    const found = await readResult(options, principal, job.id)
+    await completion(job.watch(signal))
+    const found = await readResult(options, job)
     return outputs === undefined ? found : outputs.map(name => found.find(tensor => tensor.name === name) ?? missing(name))
   } finally {
     // the answer need not wait for it, and a worker may have to be told first
-    jobs.remove(principal, job.id).catch((error: unknown) => log.warn({ action: 'inference.job.left', job_id: job.id, err: error }))
+    job.remove().catch((error: unknown) => log.warn({ action: 'inference.job.left', job_id: job.id, err: error }))
   }
 }
 
@@ -74,8 +71,8 @@ function failureOf(failure: JobFailure | undefined): InferenceFailed {
   return new InferenceFailed(codes.has(code) ? code as InferenceFailureCode : 'internal_error', message)
 }
 
-async function readResult({ jobs, store, maxBytes }: InferAsJobOptions, principal: Request['principal'], jobId: string): Promise<WireTensor[]> {
-  const file = await jobs.result(principal, jobId, RESULT)
+async function readResult({ store, maxBytes }: InferAsJobOptions, job: InferenceJob): Promise<WireTensor[]> {
+  const file = await job.result(RESULT)
   if (file.size > maxBytes) throw new PenstockError('PAYLOAD_TOO_LARGE', { message: `the outputs have ${file.size} bytes as JSON, and at most ${maxBytes} are answered here: run it as a job` })
   const { body } = await store.open(file.key)
   const { outputs } = parseTensorJson((await buffer(body)).toString()) as { outputs: { name: string, shape: number[], datatype: Datatype, data: unknown }[] }

@@ -2,7 +2,7 @@
 import type { Readable } from 'node:stream'
 import type { WorkerStatus } from '../inference/port.ts'
 import type { Principal } from '../identity/principal.ts'
-import type { FileRecord, JobEvent, JobRecord, JobWebhook, JobStatus, QueueStats } from '../records/jobs-port.ts'
+import type { FileRecord, JobEvent, JobRecord, JobWebhook, JobStatus, ModelRecord, QueueStats } from '../records/jobs-port.ts'
 import type { PageQuery } from '../records/port.ts'
 
 export type JobInputRequest =
@@ -39,11 +39,27 @@ export interface JobDraft {
   discard(): Promise<void>
 }
 
+/** The job of a synchronous inference, in the hands of whoever made it: nothing is asked of the caller any more. */
+export interface InferenceJob {
+  readonly id: string
+  /** As watch() of the service, from the first event. */
+  watch(signal: AbortSignal): AsyncIterable<JobEvent>
+  /** @throws RESULT_NOT_FOUND */
+  result(name: string): Promise<FileRecord>
+  /** Cancels where needed, then removes. */
+  remove(): Promise<void>
+}
+
 export interface ListQuery extends PageQuery { userId?: string, status?: JobStatus, model?: string }
 
 export interface JobService {
   /** JSON creation. `repeated`: the same idempotency key and body. @throws MODEL_NOT_FOUND, BAD_REQUEST, USER_HAS_ACTIVE_JOB, IDEMPOTENCY_CONFLICT, QUEUE_FULL, FILE_NOT_FOUND … */
   create(principal: Principal, request: JobRequest & { input: JobInputRequest }, options?: CreateOptions): Promise<{ job: JobRecord, repeated: boolean }>
+  /**
+   * For synchronous inference alone: tensors through the model as it is, whatever task it is for, ahead of other jobs, never from
+   * earlier results, and beside the active jobs of the user. @throws INSUFFICIENT_SCOPE, BAD_REQUEST, PAYLOAD_TOO_LARGE, QUEUE_FULL …
+   */
+  createInference(principal: Principal, request: { model: ModelRecord, tensors: unknown[] }, options?: Pick<CreateOptions, 'signal'>): Promise<InferenceJob>
   /**
    * Multipart creation: takes slot and place. `userId` stands before the files. With an idempotency key that is known no place
    * is needed: no job comes of it. @throws SERVICE_BUSY, USER_HAS_ACTIVE_JOB

@@ -2,7 +2,6 @@
  * Finds jobs whose lease is over, because the node that ran them died or lost the records: they wait again, or have failed.
  * Any number of nodes may look.
  */
-import { setImmediate as hintsFirst } from 'node:timers/promises'
 import { REAP_BATCH } from '../limits.ts'
 import { jobRetryDelayMs } from './backoff.ts'
 import type { JobsContext } from './context.ts'
@@ -31,21 +30,14 @@ export function startReaper(context: Pick<JobsContext, 'config' | 'records' | 'w
 }
 
 async function reap({ config, records: { jobs }, webhooks, log }: Pick<JobsContext, 'config' | 'records' | 'webhooks' | 'log'>, stopped: () => boolean): Promise<void> {
-  const changed = new Set<string>()
-  const unsubscribe = jobs.subscribe(hint => { if (hint.kind === 'job') changed.add(hint.jobId) })
-  try {
-    for (let reaped = REAP_BATCH; reaped === REAP_BATCH && !stopped();) {
-      reaped = await jobs.reapLost({ maxAttempts: config.JOB_MAX_ATTEMPTS, retryAt: attempt => Date.now() + jobRetryDelayMs(attempt), limit: REAP_BATCH })
-      if (reaped === 0) return
-      log.warn({ action: 'jobs.reaped', jobs: reaped })
-      await hintsFirst()
+  for (let reaped = REAP_BATCH; reaped === REAP_BATCH && !stopped();) {
+    const lost = await jobs.reapLost({ maxAttempts: config.JOB_MAX_ATTEMPTS, retryAt: attempt => Date.now() + jobRetryDelayMs(attempt), limit: REAP_BATCH })
+    reaped = lost.reaped
+    if (reaped > 0) log.warn({ action: 'jobs.reaped', jobs: reaped })
+    // they ended with nobody who tells of it
+    for (const id of lost.ended) {
+      const job = await jobs.get(id)
+      if (job !== undefined && isTerminal(job)) webhooks.follow(job, job.lastSeq - 1)
     }
-  } finally {
-    unsubscribe()
-  }
-  // those that ended here ended with nobody who tells of it
-  for (const id of changed) {
-    const job = await jobs.get(id)
-    if (job !== undefined && job.webhook !== null && isTerminal(job) && job.attemptToken === null) webhooks.follow(job, job.lastSeq - 1)
   }
 }

@@ -1,6 +1,7 @@
-/** Removes a job with its events, inputs and results. One that runs is cancelled first, and waited for. */
+/** Removes a job with its events, inputs and results. One that waits is cancelled first; one that runs too, and is waited for. */
 import { PenstockError } from '../errors.ts'
 import { RETENTION_BATCH } from '../limits.ts'
+import { cancelJob } from './cancel-job.ts'
 import type { JobsContext } from './context.ts'
 import { isTerminalEvent, type JobWatchers } from './watch.ts'
 
@@ -9,7 +10,10 @@ const CANCELS_MAX = 3
 const RETRY_AFTER_SECONDS = 5
 
 /** A job that is gone already is no fault. @throws SERVICE_BUSY where it does not end */
-export async function removeJob({ config, records: { jobs } }: Pick<JobsContext, 'config' | 'records'>, watchers: JobWatchers, id: string): Promise<void> {
+export async function removeJob(context: Pick<JobsContext, 'config' | 'records' | 'webhooks'>, watchers: JobWatchers, id: string): Promise<void> {
+  const { config, records: { jobs } } = context
+  const found = await jobs.get(id)
+  if (found?.status === 'queued') await cancelJob(context, found)
   for (let cancels = 0; await jobs.remove(id) === 'running'; cancels++) {
     if (cancels === CANCELS_MAX) throw new PenstockError('SERVICE_BUSY', { retryAfterSeconds: RETRY_AFTER_SECONDS })
     const job = await jobs.requestCancel(id)

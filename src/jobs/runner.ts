@@ -27,6 +27,8 @@ export function startRunner(context: JobsContext): Runner {
   const { jobs } = context.records
   const node = `${hostname()}/${randomUUID().slice(0, 8)}`
   const held = new Map<Attempt, Promise<void>>()
+  // without the file its commands are unknown here; another node may have it
+  const exceptTasks = config.EXEC_TASKS_FILE === undefined ? ['exec'] : []
   let stopping = false
 
   function count(phase: Attempt['phase']): number {
@@ -40,7 +42,7 @@ export function startRunner(context: JobsContext): Runner {
   async function claimAll(): Promise<void> {
     while (hasRoom()) {
       const token = randomUUID()
-      const job = await jobs.claim({ token, worker: node, leaseMs: config.JOB_LEASE_MS })
+      const job = await jobs.claim({ token, worker: node, leaseMs: config.JOB_LEASE_MS, exceptTasks })
       if (job === undefined) return
       const attempt = newAttempt(job, token)
       // claimed again while this node still held it: the lease was over

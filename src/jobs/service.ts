@@ -6,11 +6,13 @@ import { randomBytes } from 'node:crypto'
 import { PenstockError } from '../errors.ts'
 import { assertMayReadJobs, assertMayWriteJobs } from '../identity/permissions.ts'
 import type { Principal } from '../identity/principal.ts'
+import { tensor } from '../inference/tasks/tensor.ts'
 import { mayReach, ownerOf } from '../ingest/ownership.ts'
-import { DOWNLOAD_TOKEN_MAX_SECONDS } from '../limits.ts'
+import { DOWNLOAD_TOKEN_MAX_SECONDS, JOB_PRIORITY_MAX } from '../limits.ts'
 import { isUploadId } from '../objects/keys.ts'
-import type { FileRecord, JobRecord } from '../records/jobs-port.ts'
-import { takePlace } from './active-place.ts'
+import type { FileRecord, JobRecord, ModelRecord } from '../records/jobs-port.ts'
+import { noPlace, takePlace } from './active-place.ts'
+import { cancelJob } from './cancel-job.ts'
 import { sha256Of } from './canonical-json.ts'
 import type { JobsContext } from './context.ts'
 import { createJob, findRepeated, inputOf, type Created } from './create-job.ts'
@@ -23,7 +25,7 @@ import { isTerminal, jobWatchers } from './watch.ts'
 const DOWNLOAD_TOKEN_BYTES = 32
 
 export function createJobService(context: JobsContext): JobService {
-  const { config, records: { jobs, files }, webhooks } = context
+  const { config, records: { jobs, files } } = context
   const watchers = jobWatchers(jobs)
 
   async function find(principal: Principal, id: string): Promise<JobRecord> {
@@ -43,7 +45,10 @@ export function createJobService(context: JobsContext): JobService {
   }
 
   async function result(principal: Principal, id: string, name: string): Promise<FileRecord> {
-    const { results } = await read(principal, id)
+    return await fileOf(await read(principal, id), name)
+  }
+
+  async function fileOf({ results }: JobRecord, name: string): Promise<FileRecord> {
     const found = results.find(each => each.name === name)
     const file = found && await files.get(found.fileId)
     if (file === undefined) throw new PenstockError('RESULT_NOT_FOUND')
@@ -52,6 +57,16 @@ export function createJobService(context: JobsContext): JobService {
 
   return {
     create: (principal, request, options = {}) => create(context, principal, request, options),
+    async createInference(principal, request, options = {}) {
+      const job = await createInference(context, principal, request, options)
+      const { id } = job
+      return {
+        id,
+        watch: signal => watchers.watch(id, 0, signal),
+        result: async name => await fileOf(await find(principal, id), name),
+        remove: async () => await removeJob(context, watchers, id)
+      }
+    },
     async begin(principal, userId, options) {
       assertMayWriteJobs(principal, config)
       return await beginDraft(context, principal, userId, options)
@@ -70,10 +85,8 @@ export function createJobService(context: JobsContext): JobService {
     },
     async cancel(principal, id) {
       const before = await change(principal, id)
-      const job = await jobs.requestCancel(id)
+      const job = await cancelJob(context, before)
       if (job === undefined) throw new PenstockError('JOB_NOT_FOUND')
-      // nobody runs it who would tell of it; before its first attempt nobody was told that it is there either
-      if (before.status === 'queued' && job.status === 'cancelled') webhooks.follow(job, job.lastSeq - (job.attempt === 0 ? 2 : 1))
       return job
     },
     async retry(principal, id) {
@@ -124,4 +137,15 @@ async function create(context: JobsContext, principal: Principal, request: JobRe
   } finally {
     await place.release()
   }
+}
+
+async function createInference(context: JobsContext, principal: Principal, { model, tensors }: { model: ModelRecord, tensors: unknown[] }, options: CreateOptions): Promise<JobRecord> {
+  assertMayWriteJobs(principal, context.config)
+  const startedAt = Date.now()
+  const request = { model: model.name, version: model.version, priority: JOB_PRIORITY_MAX, cache: false }
+  // for no user, so that it is not counted among the active jobs of the caller
+  const checked = { model, task: tensor, params: {}, userId: null, priority: JOB_PRIORITY_MAX, cache: false, webhook: null }
+  const inputs = inputOf(context, principal, checked, { tensors })
+  const { job } = await createJob(context, { principal, request, checked, inputs, place: noPlace, startedAt, options })
+  return job
 }

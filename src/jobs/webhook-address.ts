@@ -15,9 +15,8 @@ const V4 = [
   '0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.0.0.0/24', '192.0.2.0/24', '192.88.99.0/24',
   '192.168.0.0/16', '198.18.0.0/15', '198.51.100.0/24', '203.0.113.0/24', '224.0.0.0/4', '240.0.0.0/4'
 ]
-const V6 = [
-  '::/96', '64:ff9b:1::/48', '100::/64', '2001::/23', '2001:db8::/32', '3fff::/20', '5f00::/16', 'fc00::/7', 'fe80::/10', 'fec0::/10', 'ff00::/8'
-]
+/** The same within 2000::/3; global unicast is nowhere else. */
+const V6 = ['2001::/23', '2001:db8::/32', '3fff::/20']
 const blocked = blockList()
 
 function blockList(): BlockList {
@@ -38,7 +37,13 @@ export function isPrivateAddress(address: string): boolean {
   if (version === 0) return true
   if (version === 4) return blocked.check(plain, 'ipv4')
   const embedded = embeddedV4(plain)
-  return embedded === undefined ? blocked.check(plain, 'ipv6') : isPrivateAddress(embedded)
+  if (embedded !== undefined) return isPrivateAddress(embedded)
+  return !isGlobalUnicast(plain) || blocked.check(plain, 'ipv6')
+}
+
+/** 2000::/3, all that IANA gives out of (RFC 4291, section 2.4). */
+function isGlobalUnicast(address: string): boolean {
+  return groupsOf(address)[0]! >> 13 === 1
 }
 
 /** ::ffff:a.b.c.d (RFC 4291), 64:ff9b::a.b.c.d (RFC 6052), 2002:ab:cd:: (RFC 3056). */

@@ -17,22 +17,51 @@ export interface MultipartIntents {
  */
 export async function withIntent<T>(store: ObjectStore, intents: MultipartIntents, key: string, options: { contentType?: string, signal?: AbortSignal }, use: (upload: MultipartRef) => Promise<T>): Promise<T> {
   const { id } = await intents.record(key)
-  const { contentType, signal } = options
-  const { uploadId } = await store.createMultipart(key, { ...(contentType !== undefined && { contentType }), ...(signal && { signal }) })
-  const upload = { key, uploadId }
+  const upload = await create(store, intents, id, key, options)
   const stopTouching = touchWhile(intents, id)
   try {
-    await intents.setUploadId(id, uploadId)
+    await intents.setUploadId(id, upload.uploadId)
     const result = await use(upload)
     await forget(intents, id)
     return result
   } catch (error) {
-    // not bound to the caller's signal, which may be what ended it
-    if (await store.abortMultipart(upload).then(() => true, () => false)) await forget(intents, id)
+    await drop(store, intents, id, upload)
     throw error
   } finally {
     stopTouching()
   }
+}
+
+/**
+ * The request goes on when the signal aborts: cut off, it would leave open whether there is an upload, and its record would
+ * have to stay. The caller does not wait for that.
+ */
+async function create(store: ObjectStore, intents: MultipartIntents, id: string, key: string, { contentType, signal }: { contentType?: string, signal?: AbortSignal }): Promise<MultipartRef> {
+  const creating = store.createMultipart(key, contentType === undefined ? {} : { contentType }).then(({ uploadId }) => ({ key, uploadId }))
+  try {
+    return await untilAborted(creating, signal)
+  } catch (error) {
+    void creating.then(upload => drop(store, intents, id, upload), () => {})
+    throw error
+  }
+}
+
+async function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await work
+  const aborted = Promise.withResolvers<never>()
+  const abort = (): void => aborted.reject(signal.reason)
+  if (signal.aborted) abort()
+  else signal.addEventListener('abort', abort, { once: true })
+  try {
+    return await Promise.race([work, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}
+
+/** Not bound to the caller's signal, which may be what ended it. */
+async function drop(store: ObjectStore, intents: MultipartIntents, id: string, upload: MultipartRef): Promise<void> {
+  if (await store.abortMultipart(upload).then(() => true, () => false)) await forget(intents, id)
 }
 
 /** One touch at a time; one that fails is made good by the next. */

@@ -8,7 +8,7 @@ import type { Records } from './schema.ts'
 export function fileRecords(records: Records): FileRecords {
   return {
     get: id => readFile(records, id),
-    findOwned: async (by, owner) => await ownedUpload(records, by, owner) ?? await ownedFile(records, by, owner)
+    findOwned: async (by, owner) => await ownedUpload(records, by, owner) ?? await ownedFile(records, by, owner) ?? await ownedInput(records, by, owner)
   }
 }
 
@@ -34,5 +34,13 @@ async function ownedUpload({ db }: Records, by: By, owner: Owner | undefined): P
 async function ownedFile({ db }: Records, by: By, owner: Owner | undefined): Promise<Found> {
   const row = await db.selectFrom('files').selectAll().where('key' in by ? 'key' : 'sha256', '=', 'key' in by ? by.key : by.sha256)
     .$if(owner !== undefined, query => query.where('owner', '=', ownerText(owner!))).limit(1).executeTakeFirst()
+  return row && { sha256: row.sha256, key: row.key, size: row.size, contentType: row.content_type }
+}
+
+/** What a job of this owner was made of, while the job is there. */
+async function ownedInput({ db }: Records, by: By, owner: Owner | undefined): Promise<Found> {
+    const row = await db.selectFrom('job_inputs').innerJoin('jobs', 'jobs.id', 'job_inputs.job_id')
+    .select(['job_inputs.sha256', 'job_inputs.key', 'job_inputs.size', 'job_inputs.content_type']).where('key' in by ? 'job_inputs.key' : 'job_inputs.sha256', '=', 'key' in by ? by.key : by.sha256)
+    .$if(owner !== undefined, query => query.where('jobs.owner', '=', ownerText(owner!))).limit(1).executeTakeFirst()
   return row && { sha256: row.sha256, key: row.key, size: row.size, contentType: row.content_type }
 }

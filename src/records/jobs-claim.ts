@@ -8,10 +8,10 @@ import { DUE_JOBS_MAX, PROGRESS_ROWS_MAX } from '../limits.ts'
 import { failJob, requeueOrCancel } from './jobs-changes.ts'
 import { DELAYED, LEASED, READY } from './jobs-schema.ts'
 import type { JobRow } from './jobs-schema.ts'
-import type { Claimant, JobRecord } from './jobs-port.ts'
+import type { Claimant, JobRecord, JobStatus } from './jobs-port.ts'
 import { readJob } from './jobs-rows.ts'
 import type { Records, RecordsTransaction } from './schema.ts'
-import { transact } from './transact.ts'
+import { transact, type Work } from './transact.ts'
 import { CallerFault } from './translate-errors.ts'
 
 type Held = readonly { id: string, token: string }[]
@@ -32,7 +32,7 @@ async function makeDueReady({ db, name, now }: Records): Promise<void> {
     .execute()
 }
 
-async function takeNext({ db, name, now }: Records, { token, worker, leaseMs }: Claimant): Promise<string | undefined> {
+async function takeNext({ db, name, now }: Records, { token, worker, leaseMs, exceptTasks = [] }: Claimant): Promise<string | undefined> {
   const time = now()
   const row = await db.updateTable('jobs')
     .set({
@@ -47,6 +47,7 @@ async function takeNext({ db, name, now }: Records, { token, worker, leaseMs }: 
       updated_at: sql<number>`case when updated_at < ${time} then ${time} else updated_at end`
     })
     .where('id', '=', query => query.selectFrom('jobs').select('id').where(READY)
+      .$if(exceptTasks.length > 0, rows => rows.where('task', 'not in', exceptTasks))
       .orderBy('priority', 'desc').orderBy('created_at').orderBy('id').limit(1).$if(name === 'postgres', rows => rows.forUpdate().skipLocked()))
     .returning('id').executeTakeFirst()
   return row?.id
@@ -80,17 +81,23 @@ async function extend({ name, now }: Records, trx: RecordsTransaction, held: Hel
 
 export interface ReapOptions { maxAttempts: number, retryAt(attempt: number): number, limit: number }
 
-export async function reapLost(records: Records, options: ReapOptions): Promise<number> {
+export async function reapLost(records: Records, options: ReapOptions): Promise<{ reaped: number, ended: string[] }> {
   return transact(records, async work => {
     const rows = await work.trx.selectFrom('jobs').selectAll().where(LEASED).where('lease_until', '<', records.now())
       .orderBy('lease_until').orderBy('id').limit(options.limit)
       .$if(records.name === 'postgres', query => query.forUpdate().skipLocked()).execute()
+    const ended: string[] = []
     for (const row of rows) {
-      if (row.cancel_requested === 0 && row.attempt >= options.maxAttempts) await failJob(records, work, row, WORKER_LOST)
-      else await requeueOrCancel(records, work, row, { at: retryTime(options, row.attempt) })
+      if (await reapOne(records, work, row, options) !== 'queued') ended.push(row.id)
     }
-    return rows.length
+    return { reaped: rows.length, ended }
   })
+}
+
+async function reapOne(records: Records, work: Work, row: JobRow, options: ReapOptions): Promise<JobStatus> {
+  if (row.cancel_requested === 1 || row.attempt < options.maxAttempts) return await requeueOrCancel(records, work, row, { at: retryTime(options, row.attempt) })
+  await failJob(records, work, row, WORKER_LOST)
+  return 'failed'
 }
 
 const WORKER_LOST = { code: 'worker_lost', message: 'the worker was lost' }

@@ -122,8 +122,8 @@ export interface JobQuery extends PageQuery {
 
 export interface JobEvent { seq: number, event: JobEventName, data: Record<string, unknown>, createdAt: number }
 
-/** Who claims: `token` is fresh for every claim, `worker` is for people. */
-export interface Claimant { token: string, worker: string, leaseMs: number }
+/** Who claims: `token` is fresh for every claim, `worker` is for people; jobs of `exceptTasks` are left to other nodes. */
+export interface Claimant { token: string, worker: string, leaseMs: number, exceptTasks?: readonly string[] }
 
 /** A result that the worker has put into staging and that was copied to its canonical key. */
 export interface NewResult { name: string, filename: string, sha256: string, key: string, size: number, contentType: string, claim: string | null }
@@ -177,8 +177,8 @@ export interface JobRecords {
   requestCancel(id: string): Promise<JobRecord | undefined>
   /** processing → cancelled by whoever runs it. False: late. */
   confirmCancel(id: string, token: string): Promise<boolean>
-  /** Jobs whose lease is over: back to queued, cancelled where that was asked for, or failed `worker_lost` without attempts left. Returns how many. */
-  reapLost(options: { maxAttempts: number, retryAt(attempt: number): number, limit: number }): Promise<number>
+  /** Jobs whose lease is over: back to queued, cancelled where that was asked for, or failed `worker_lost` without attempts left. Returns how many, and the ids of those that ended. */
+  reapLost(options: { maxAttempts: number, retryAt(attempt: number): number, limit: number }): Promise<{ reaped: number, ended: string[] }>
   /** failed | cancelled → queued, run + 1, attempt 0, event generation_started. False: not in such a state. */
   retry(id: string): Promise<boolean>
   /** Removes a job that is not processing with events, inputs, results and their files. Undefined: unknown. `running`: cancel it first. */

@@ -84,6 +84,7 @@ const parts = (text: string) => [
     primary key (job_id, name, position)
   )`,
   'create index job_inputs_sha256 on job_inputs (sha256)',
+  'create index job_inputs_key on job_inputs (key)',
   `create table job_results (
     job_id ${text} not null,
     position bigint not null,

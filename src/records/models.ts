@@ -17,6 +17,7 @@ export function modelRecords(records: Records): ModelRecords {
     },
     find: (name, version) => findModel(records, name, version),
     async setLoaded(name, version, loaded) {
+      if (!canBe(name, version)) return 0
       const { numUpdatedRows } = await db.updateTable('models').set({ loaded: loaded ? 1 : 0 }).where('name', '=', name)
         .$if(version !== undefined, query => query.where('version', '=', version!)).executeTakeFirstOrThrow()
       return Number(numUpdatedRows)
@@ -25,7 +26,13 @@ export function modelRecords(records: Records): ModelRecords {
   }
 }
 
+/** Postgres refuses NUL in a text; no name has one. */
+function canBe(name: string, version = ''): boolean {
+  return !name.includes('\0') && !version.includes('\0')
+}
+
 async function findModel({ db }: Records, name: string, version?: string): Promise<ModelRecord | undefined> {
+  if (!canBe(name, version)) return undefined
   const rows = await db.selectFrom('models').selectAll().where('name', '=', name)
     .$if(version !== undefined, query => query.where('version', '=', version!))
     .$if(version === undefined, query => query.where('loaded', '=', 1)).execute()

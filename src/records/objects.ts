@@ -86,8 +86,14 @@ async function pruneClaims({ db, name }: Records, before: number, limit: number)
   return Number(numDeletedRows)
 }
 
+/** The models that come along do not count: every records know those, whichever bucket they belong to. */
 async function anyStored({ db }: Records): Promise<boolean> {
-  return await db.selectFrom('uploads').select('id').where(FINALIZED).limit(1).executeTakeFirst() !== undefined
+  const found = await Promise.all([
+    db.selectFrom('uploads').select('id').where(FINALIZED).limit(1).executeTakeFirst(),
+    db.selectFrom('files').select('id').limit(1).executeTakeFirst(),
+    db.selectFrom('job_inputs').select('job_id').limit(1).executeTakeFirst()
+  ])
+  return found.some(row => row !== undefined)
 }
 
 async function beginCollect(records: Records, trx: RecordsTransaction, sha256: string, claimedBefore: number): Promise<string | undefined> {

@@ -342,6 +342,16 @@ function claims(t: Test, make: MakeDatabase): void {
     t.strictSame(got, order)
   })
 
+  t.test('a claimant leaves jobs of tasks that it cannot run to others', async t => {
+    const store = await migrated(t, make)
+    const command = await queued(store, { task: 'exec', priority: 10 })
+    const image = await queued(store)
+    const without = { worker: 'w1', leaseMs: LEASE_MS, exceptTasks: ['exec', 'other'] }
+    t.match(await store.jobs.claim({ token: 't1', ...without }), { id: image.id })
+    t.equal(await store.jobs.claim({ token: 't2', ...without }), undefined)
+    t.match(await store.jobs.claim({ token: 't3', ...without, exceptTasks: [] }), { id: command.id })
+  })
+
   t.test('a claimed job is processing under its token', async t => {
     let time = 1000
     const store = await migrated(t, make, { now: () => time })
@@ -389,9 +399,9 @@ function leases(t: Test, make: MakeDatabase): void {
     t.strictSame(await store.jobs.heartbeat([third, first, unknown, second, { ...first, token: 'late' }], LEASE_MS), { lost: [third.id, unknown.id], cancelled: [second.id] })
     t.strictSame(await store.jobs.get(first.id), before, 'which nobody sees')
     time += LEASE_MS
-    t.equal(await store.jobs.reapLost(reaping), 0)
+    t.match(await store.jobs.reapLost(reaping), { reaped: 0 })
     time += 1
-    t.equal(await store.jobs.reapLost(reaping), 2)
+    t.match(await store.jobs.reapLost(reaping), { reaped: 2 })
     t.strictSame(await store.jobs.heartbeat([first], LEASE_MS), { lost: [first.id], cancelled: [] })
     t.strictSame(await store.jobs.heartbeat([], LEASE_MS), { lost: [], cancelled: [] })
   })
@@ -406,7 +416,7 @@ function leases(t: Test, make: MakeDatabase): void {
       t.equal(Object.keys(job!.stageTimings).length, 1, 'timings of lost attempts are gone')
       await store.jobs.progress(id, `t${attempt}`, { stage: 'inference', progress: 50 - attempt, message: null })
       time += 101
-      t.equal(await store.jobs.reapLost(reaping), 1)
+      t.strictSame(await store.jobs.reapLost(reaping), { reaped: 1, ended: attempt === 3 ? [id] : [] })
       if (attempt === 3) break
       t.match(await store.jobs.get(id), { status: 'queued', attempt, attemptToken: null, worker: null, stage: null, progress: 49, failure: null })
       t.equal(await claimNext(store), undefined)
@@ -414,7 +424,7 @@ function leases(t: Test, make: MakeDatabase): void {
     }
     t.match(await store.jobs.get(id), { status: 'failed', failure: { code: 'worker_lost' }, completedAt: time, progress: 49 })
     t.strictSame(namesOf(await all(store, id)), ['generation_started', 'generation_progress', 'generation_failed'])
-    t.equal(await store.jobs.reapLost(reaping), 0)
+    t.match(await store.jobs.reapLost(reaping), { reaped: 0 })
   })
 
   t.test('a lost job that was to be cancelled is cancelled', async t => {
@@ -423,7 +433,7 @@ function leases(t: Test, make: MakeDatabase): void {
     const { id } = await running(store)
     await store.jobs.requestCancel(id)
     time += LEASE_MS + 1
-    t.equal(await store.jobs.reapLost({ ...reaping, maxAttempts: 1 }), 1)
+    t.strictSame(await store.jobs.reapLost({ ...reaping, maxAttempts: 1 }), { reaped: 1, ended: [id] })
     t.match(await store.jobs.get(id), { status: 'cancelled', attemptToken: null, failure: null })
     t.strictSame(await terminals(store, id), ['generation_cancelled'])
   })
@@ -433,9 +443,9 @@ function leases(t: Test, make: MakeDatabase): void {
     const nodes = await twoNodes(t, make, { now: () => time })
     for (const _ of times(12, () => 0)) await running(nodes[0])
     time += LEASE_MS + 1
-    t.equal(await nodes[0].jobs.reapLost({ ...reaping, limit: 2 }), 2)
+    t.match(await nodes[0].jobs.reapLost({ ...reaping, limit: 2 }), { reaped: 2 })
     const reaped = await Promise.all(times(6, index => nodes[index % 2]!.jobs.reapLost({ ...reaping, retryAt: () => 0 })))
-    t.equal(reaped.reduce((sum, each) => sum + each, 0), 10)
+    t.equal(reaped.reduce((sum, each) => sum + each.reaped, 0), 10)
     t.match(await nodes[0].jobs.stats(), { waiting: 12, running: 0 })
   })
 
@@ -636,7 +646,7 @@ function fencing(t: Test, make: MakeDatabase): void {
       ])
       const job = (await first.jobs.get(id))!
       t.equal(job.status, done === 'completed' ? 'completed' : 'failed')
-      t.equal(reaped, done === 'completed' ? 0 : 1)
+      t.strictSame(reaped, done === 'completed' ? { reaped: 0, ended: [] } : { reaped: 1, ended: [id] })
       t.equal(job.results.length, done === 'completed' ? 1 : 0)
       t.equal((await terminals(first, id)).length, 1)
     }
@@ -928,7 +938,10 @@ function files(t: Test, make: MakeDatabase): void {
     await claimed(store, 'c3')
     const upload = { sha256: 'a1', key: 'canonical/a1', size: 3, contentType: 'text/plain' }
     const file = { sha256: 'b2', key: 'canonical/b2', size: 3, contentType: 'image/png' }
-    for (const [found, owner, other] of [[upload, ada, bob], [file, bob, ada]] as const) {
+    await queued(store, { owner: ada, inputs: [input('d4', await claimed(store, 'd4'))] })
+    const { size, contentType } = input('d4', null)
+    const read = { sha256: 'd4', key: input('d4', null).key, size, contentType }
+    for (const [found, owner, other] of [[upload, ada, bob], [file, bob, ada], [read, ada, bob]] as const) {
       for (const by of [{ sha256: found.sha256 }, { key: found.key }]) {
         t.strictSame(await store.files.findOwned(by, owner), found)
         t.strictSame(await store.files.findOwned(by, undefined), found)
@@ -989,6 +1002,13 @@ function models(t: Test, make: MakeDatabase): void {
     t.equal(other.filter(outcome => outcome === 'conflict').length, 5)
   })
 
+  t.test('a name with a NUL in it is that of no model', async t => {
+    const store = await migrated(t, make)
+    t.equal(await store.models.find('\0'), undefined)
+    t.equal(await store.models.find('n', '1\0'), undefined)
+    t.equal(await store.models.setLoaded('n\0', undefined, false), 0)
+  })
+
   t.test('finalize makes the model in its transaction, and says where the version has other bytes', async t => {
     const store = await migrated(t, make)
     const first = await finalized(store, 'm-1', ada, newModel('1'))
@@ -1015,6 +1035,7 @@ function references(t: Test, make: MakeDatabase): void {
     const store = await migrated(t, make)
     const claim = await claimed(store, 'in')
     const job = await completed(store, { inputs: [input('in', claim)] }, 'out')
+    t.equal(await store.objects.anyStored(), true, 'a job alone shows whose records these are')
     await store.models.add({ name: 'n', version: '1', task: 't', sha256: 'model', key: 'canonical/model', size: 3, manifest: {}, signature: {}, claim: await claimed(store, 'model') })
     for (const sha256 of ['in', 'out', 'model']) t.equal(await store.objects.beginCollect(sha256, future()), undefined, sha256)
     await store.jobs.remove(job.id)
@@ -1074,6 +1095,10 @@ function hints(t: Test, make: MakeDatabase): void {
     const [first, second] = [listen(store), listen(store)]
     await queued(store, { id: 'before' })
     t.ok(await first.until({ kind: 'queued' }))
+    // hints come in order: with this one all that was sent before has been heard
+    await queued(store, { id: 'marked' })
+    await store.jobs.requestCancel('marked')
+    for (const ear of [first, second]) t.ok(await ear.until({ kind: 'job', jobId: 'marked' }))
     first.heard.length = 0
     second.heard.length = 0
     await store.jobs.create(newJob({ queueMax: 0 }))
@@ -1111,6 +1136,6 @@ function clocks(t: Test, make: MakeDatabase): void {
     const done = (await store.jobs.get(id))!
     t.ok(done.completedAt! >= done.startedAt! && done.updatedAt >= done.createdAt)
     t.ok(Object.values(done.stageTimings).every(stage => stage.finishedAt! >= stage.startedAt))
-    t.equal(await store.jobs.reapLost({ maxAttempts: 3, retryAt: () => 0, limit: 10 }), 0)
+    t.match(await store.jobs.reapLost({ maxAttempts: 3, retryAt: () => 0, limit: 10 }), { reaped: 0 })
   })
 }

@@ -185,6 +185,23 @@ async function* deaf(): AsyncGenerator<StreamEvent> {
   await new Promise(() => {})
 }
 
+t.test('a client that went before its stream began takes no place', async t => {
+  const asked = Promise.withResolvers<void>()
+  const route = async (app: FastifyInstance): Promise<void> => {
+    app.get('/events', async (request, reply) => {
+      asked.resolve()
+      await once(reply.raw, 'close')
+      return await sendEvents(request, reply, waiting().produce)
+    })
+  }
+  const { app, port } = await startEdge(t, { routes: [route] })
+  const socket = connect(port, '127.0.0.1', () => socket.write(get))
+  await asked.promise
+  socket.destroy()
+  await delay(50)
+  t.equal(app.eventStreams.size, 0)
+})
+
 t.test('closing the service does not wait for clients that take nothing, or for producers that do not listen', async t => {
   const flood = await startEdge(t, { routes: [streamOf(endless)] })
   const socket = await stalled(flood.port)

@@ -166,6 +166,26 @@ t.test('idempotency: the same parts are the same job, other bytes a conflict, an
   await nothingLeft(world)
 })
 
+t.test('a repeat whose job is removed while its body arrives needs a place after all', async t => {
+  const world = await jobWorld(t, { env: { ACTIVE_JOBS_PER_USER: '1' } })
+  const begin = async () => {
+    const draft = await world.service.begin(ALICE, undefined, { idempotencyKey: 'k' })
+    await draft.receive(part(bodyOf('abc')))
+    return draft
+  }
+  const first = await (await begin()).commit({ model: 'command' })
+  const [late, later] = [await begin(), await begin()]
+  await world.service.remove(ALICE, first.job.id)
+  const other = await world.create()
+  await t.rejects(late.commit({ model: 'command' }), { code: 'USER_HAS_ACTIVE_JOB', details: { active_job_id: other.id } })
+  await world.service.remove(ALICE, other.id)
+  const { job, repeated } = await later.commit({ model: 'command' })
+  t.equal(repeated, false)
+  await nothingLeft(world)
+  await world.service.remove(ALICE, job.id)
+  t.ok(await world.create(), 'and the place was given back')
+})
+
 t.test('bytes that are there already are not stored twice, nor lost with one of their jobs', async t => {
   const world = await jobWorld(t)
   const make = async () => {

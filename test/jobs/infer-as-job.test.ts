@@ -6,35 +6,37 @@ import type { WireTensor } from '../../src/inference/port.ts'
 import { jsonOfTensor, tensorOfJson } from '../../src/inference/tensor-json.ts'
 import { inferAsJob, type InferAsJobOptions } from '../../src/jobs/infer-as-job.ts'
 import { memoryObjectStore } from '../../src/objects/memory.ts'
-import type { FileRecord, JobEvent, JobRecord } from '../../src/records/jobs-port.ts'
+import type { FileRecord, JobEvent } from '../../src/records/jobs-port.ts'
 import { modelRow } from '../support/model-rows.ts'
 import { eventually } from '../support/raw-client.ts'
 
 type Jobs = InferAsJobOptions['jobs']
-type Request = Parameters<Jobs['create']>[1]
+type Request = Parameters<Jobs['createInference']>[1]
 
 const KEY = `sha256/${'a'.repeat(64)}/object`
 const x = tensorOfJson({ name: 'x', datatype: 'INT64', shape: [2], data: [9007199254740993n, -1] })
 const event = (name: JobEvent['event'], data: Record<string, unknown> = {}): JobEvent => ({ seq: 1, event: name, data, createdAt: 0 })
 
 /** Jobs as another node runs them: it says `events`, and `result` lies in the bucket. */
-async function setUp(events: (signal: AbortSignal) => AsyncIterable<JobEvent>, { result = '', timeoutMs = 10_000, maxBytes = 10_000, create }: { result?: string, timeoutMs?: number, maxBytes?: number, create?: Jobs['create'] } = {}) {
+async function setUp(events: (signal: AbortSignal) => AsyncIterable<JobEvent>, { result = '', timeoutMs = 10_000, maxBytes = 10_000, create }: { result?: string, timeoutMs?: number, maxBytes?: number, create?: Jobs['createInference'] } = {}) {
   const store = memoryObjectStore()
   await store.createBucket()
   await store.put(KEY, Buffer.from(result), { size: result.length, contentType: 'application/json' })
   const asked: Request[] = []
   const removed: string[] = []
   const jobs: Jobs = {
-    create: create ?? (async (_principal, request) => {
+    createInference: create ?? (async (_principal, request) => {
       asked.push(request)
-      return { job: { id: 'j-1' } as JobRecord, repeated: false }
-    }),
-    watch: async (_principal, _id, _after, signal) => events(signal),
-    async result(_principal, _id, name) {
-      if (name !== 'output.json') throw new PenstockError('RESULT_NOT_FOUND')
-      return { key: KEY, size: result.length } as FileRecord
-    },
-    async remove(_principal, id) { removed.push(id) }
+      return {
+        id: 'j-1',
+        watch: events,
+        async result(name) {
+          if (name !== 'output.json') throw new PenstockError('RESULT_NOT_FOUND')
+          return { key: KEY, size: result.length } as FileRecord
+        },
+        async remove() { removed.push('j-1') }
+      }
+    })
   }
   const log = { debug() {}, info() {}, warn() {}, error() {} }
   const infer = inferAsJob({ jobs, store, timeoutMs, maxBytes, log })
@@ -57,12 +59,12 @@ async function* waits(signal: AbortSignal): AsyncGenerator<JobEvent> {
 const output = (name: string): string => jsonOfTensor({ ...x, name })
 const RESULT = `{"model_name":"identity","model_version":"3","outputs":[${output('y')},${output('z')}]}`
 
-t.test('it is a job of the highest priority, whose result is read back exactly and which is gone afterwards', async t => {
+t.test('the result of its job is read back exactly, and the job is gone afterwards', async t => {
   const { asked, removed, run } = await setUp(completes, { result: RESULT })
   const tensors = await run(['z', 'y'])
   t.same(tensors, [{ ...x, name: 'z' }, { ...x, name: 'y' }], 'what was asked for, in that order')
-  t.match(asked, [{ model: 'identity', version: '3', priority: 10, cache: false }])
-  t.equal(JSON.stringify(asked[0]?.input), '{"tensors":[{"name":"x","datatype":"INT64","shape":[2],"data":[9007199254740993,-1]}]}')
+  t.match(asked, [{ model: { name: 'identity', version: '3' } }])
+  t.equal(JSON.stringify(asked[0]?.tensors), '[{"name":"x","datatype":"INT64","shape":[2],"data":[9007199254740993,-1]}]')
   await eventually(() => t.same(removed, ['j-1']))
   t.same((await run()).map(({ name }) => name), ['y', 'z'], 'all without a choice')
 })
@@ -95,7 +97,7 @@ t.test('time that is over is 504, and the job goes; so it does when the client i
 })
 
 t.test('a job that cannot be made says why, as any other', async t => {
-  for (const code of ['QUEUE_FULL', 'USER_HAS_ACTIVE_JOB'] satisfies ErrorName[]) {
+  for (const code of ['QUEUE_FULL', 'INSUFFICIENT_SCOPE'] satisfies ErrorName[]) {
     const { removed, run } = await setUp(completes, { create: async () => { throw new PenstockError(code) } })
     await t.rejects(run(), { code })
     t.same(removed, [])

@@ -203,3 +203,20 @@ t.test('memoised: the results of an earlier job of the same owner, unless it is 
   await world.service.remove(alice, first.id)
   t.equal(await world.resultText(again), 'run 1', 'what it took stays when the first goes')
 })
+
+t.test('a node without commands leaves them to one that has some', async t => {
+  const world = await jobWorld(t)
+  const without = await jobWorld(t, { beside: world, env: { EXEC_TASKS_FILE: '' } })
+  for (const { pool } of [world, without]) pool.play(run => run.finish('{}', 'output.json'))
+  without.run()
+  const { fileId } = (await world.ended((await world.create()).id)).results[0]!
+  const command = await world.create({ model: 'command', input: { file_id: fileId }, priority: 10 })
+  const later = await world.ended((await world.create({ cache: false })).id)
+  t.equal(later.status, 'completed')
+  t.match(await world.records.jobs.get(command.id), { status: 'queued', attempt: 0 })
+  world.run()
+  t.match(await world.ended(command.id), { status: 'completed', attempt: 1 })
+  await t.rejects(without.create({ model: 'command', input: { file_id: fileId } }), { code: 'BAD_REQUEST', message: 'model is a command, and none can be run here' })
+  const onlyAsks = await jobWorld(t, { beside: world, env: { EXEC_TASKS_FILE: '', ROLES: 'api' } })
+  t.ok(await onlyAsks.create({ model: 'command', input: { file_id: fileId } }), 'another node may have them')
+})

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { showEventData, showJob } from '../../src/jobs/show.ts'
 import { sweepJobs } from '../../src/jobs/retention.ts'
-import { ADMIN, ALICE, BOB, jobWorld, SERVICE } from '../support/job-world.ts'
+import { ADMIN, ALICE, BOB, jobWorld, SERVICE, TENSORS } from '../support/job-world.ts'
 
 t.test('a job of another is not there, whatever is asked of it; administrators reach all', async t => {
   const world = await jobWorld(t)
@@ -104,4 +104,24 @@ t.test('what finished long ago goes with what belongs to it, in batches; what di
   const kept = await jobWorld(t)
   await kept.service.cancel(ALICE, (await kept.create()).id)
   t.equal(await sweepJobs(kept, () => false, Date.now() + 1000 * 86_400_000), 0, '0 days keep everything')
+})
+
+t.test('the job of an inference runs tensors through a model of any task, without the right to read jobs, beside the active jobs', async t => {
+  const world = await jobWorld(t, { env: { ACTIVE_JOBS_PER_USER: '1' } })
+  const writer = { ...ALICE, scopes: ['penstock:job.write'] }
+  const waiting = await world.create()
+  const model = (await world.records.models.find('resize'))!
+  const job = await world.service.createInference(writer, { model, tensors: TENSORS })
+  t.match(await world.records.jobs.get(job.id), { task: 'tensor', model: { name: 'resize' }, priority: 10, cache: false, owner: waiting.owner })
+  await world.service.cancel(ALICE, waiting.id)
+  t.ok(await world.create(), 'it takes no place of the user')
+  world.pool.play(run => run.finish('text', 'output.json'))
+  world.run()
+  const names = (await Array.fromAsync(job.watch(AbortSignal.timeout(10_000)))).map(({ event }) => event)
+  t.same([names[0], names.at(-1)], ['generation_started', 'generation_complete'])
+  t.match(await job.result('output.json'), { filename: 'output.json', size: 4 })
+  await t.rejects(job.result('other'), { code: 'RESULT_NOT_FOUND' })
+  await job.remove()
+  t.equal(await world.records.jobs.get(job.id), undefined)
+  await t.rejects(world.service.createInference({ ...ALICE, scopes: ['penstock:job.read'] }, { model, tensors: TENSORS }), { code: 'INSUFFICIENT_SCOPE' })
 })

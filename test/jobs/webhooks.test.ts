@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { setTimeout as delay } from 'node:timers/promises'
 import { InferenceFailed } from '../../src/inference/port.ts'
 import { signatureOf } from '../../src/jobs/send-webhook.ts'
+import { RecordStoreFailed, type RecordStore } from '../../src/records/port.ts'
 import { ALICE, jobWorld, type World, type WorldOptions } from '../support/job-world.ts'
 import { eventually } from '../support/raw-client.ts'
 import { webhookReceiver, type Receiver } from '../support/webhook-receiver.ts'
@@ -114,6 +115,103 @@ t.test('over attempts and runs each event comes once, and failure is told with i
   await last(receiver, 'generation_complete')
   t.same(names(receiver), ['generation_started', 'generation_failed', 'generation_started', 'generation_complete'])
   t.match(receiver.deliveries[1]!.json, { data: { error: { code: 'invalid_input', message: 'this is no image' } } })
+})
+
+/** Fails the methods of `failing`, and counts in `failed` how often. */
+function brokenJobs(failing: Set<string>, failed: string[]) {
+  const unless = <A extends unknown[], R>(name: string, method: (...args: A) => Promise<R>) => async (...args: A): Promise<R> => {
+    if (!failing.has(name)) return await method(...args)
+    failed.push(name)
+    throw new RecordStoreFailed('no answer')
+  }
+  return (records: RecordStore): RecordStore => ({ ...records, jobs: { ...records.jobs, events: unless('events', records.jobs.events), get: unless('get', records.jobs.get) } })
+}
+
+for (const method of ['events', 'get']) {
+  t.test(`records that fail for a while cost no event: ${method}`, async t => {
+    const failing = new Set<string>()
+    const failed: string[] = []
+    const { world, receiver } = await setUp(t, { wrapRecords: brokenJobs(failing, failed) })
+    const { id } = await world.create({ webhook: { url: receiver.url, events: ['generation_started'] } })
+    failing.add(method)
+    world.run()
+    const run = await world.pool.next()
+    await eventually(() => assert.notEqual(failed.length, 0))
+    failing.clear()
+    await last(receiver, 'generation_started')
+    failed.length = 0
+    failing.add(method)
+    await run.finish('1')
+    await eventually(() => assert.notEqual(failed.length, 0), 10_000)
+    failing.clear()
+    await last(receiver, 'generation_complete')
+    t.same(names(receiver), ['generation_started', 'generation_complete'])
+    t.match(receiver.deliveries.at(-1)!.json, { job_id: id, job: { status: 'completed' } })
+  })
+}
+
+t.test('a shutdown does not wait for records that fail', async t => {
+  const failing = new Set<string>()
+  const failed: string[] = []
+  const { world, receiver } = await setUp(t, { wrapRecords: brokenJobs(failing, failed) })
+  const job = await world.create({ webhook: { url: receiver.url } })
+  failing.add('events')
+  world.webhooks.follow(job, 0)
+  await eventually(() => assert.notEqual(failed.length, 0))
+  await world.webhooks.close()
+  failing.clear()
+  t.equal(world.logged('jobs.webhook.failed').length, 1)
+})
+
+t.test('a job that is removed while it waits is cancelled first, and tells of it', async t => {
+  const { world, receiver } = await setUp(t)
+  const { id } = await world.create({ webhook: { url: receiver.url } })
+  await world.service.remove(ALICE, id)
+  t.equal(await world.records.jobs.get(id), undefined)
+  await last(receiver, 'generation_cancelled')
+  t.match(receiver.deliveries.at(-1)!.json, { job_id: id, seq: 2, data: { jobId: id }, job: { job_id: id, status: 'cancelled' } })
+})
+
+for (const state of ['queued', 'processing']) {
+  t.test(`a job that is gone before a slow receiver heard of its end tells of it all the same: ${state}`, async t => {
+    const { world, receiver } = await setUp(t)
+    const held = Promise.withResolvers<void>()
+    receiver.answer(response => void held.promise.then(() => response.end()))
+    const job = await world.create({ webhook: { url: receiver.url } })
+    if (state === 'processing') world.run()
+    else world.webhooks.follow(job, 0)
+    await last(receiver, 'generation_started')
+    if (state === 'processing') await world.pool.next()
+    await world.service.remove(ALICE, job.id)
+    t.equal(await world.records.jobs.get(job.id), undefined)
+    held.resolve()
+    await last(receiver, 'generation_cancelled')
+    t.match(receiver.deliveries.at(-1)!.json, { job_id: job.id, data: { jobId: job.id }, job: { status: 'cancelled' } })
+  })
+}
+
+t.test('a reaper tells of the jobs that it ended, and of no other that ends meanwhile', async t => {
+  const meanwhile: (() => Promise<unknown>)[] = []
+  const wrapRecords = (records: RecordStore): RecordStore => ({
+    ...records,
+    jobs: {
+      ...records.jobs,
+      async reapLost(options) {
+        const lost = await records.jobs.reapLost(options)
+        if (lost.reaped > 0) await meanwhile.pop()?.()
+        return lost
+      }
+    }
+  })
+  const { world, receiver } = await setUp(t, { env: { JOB_MAX_ATTEMPTS: '1' }, wrapRecords })
+  const lost = await world.create({ webhook: { url: receiver.url, events: [] } })
+  await world.records.jobs.claim({ token: 'of a dead node', worker: 'dead', leaseMs: 1 })
+  const other = await world.create({ cache: false, webhook: { url: receiver.url, events: [] } })
+  meanwhile.push(() => world.service.cancel(ALICE, other.id))
+  world.run({ pool: { ...world.pool, free: 0, onFree: () => () => {}, status: () => [] } })
+  await eventually(() => assert.ok(names(receiver).includes('generation_failed')), 10_000)
+  await delay(300)
+  t.same(receiver.deliveries.map(({ event, json }) => [event, json.job_id]).toSorted(), [['generation_cancelled', other.id], ['generation_failed', lost.id]])
 })
 
 t.test('shutdown: what ended is told of, and a receiver that hangs does not hold it up', async t => {

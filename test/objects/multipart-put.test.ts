@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -7,6 +8,7 @@ import { ObjectAlreadyExists, ObjectBodyInvalid, ObjectStoreFailed, type ObjectS
 import { collect, keysOf, pieces, text } from '../contract/object-store.ts'
 import { notedIntents } from '../support/intents.ts'
 import { minioOrSkip } from '../support/minio.ts'
+import { eventually } from '../support/raw-client.ts'
 import { openFs, openMemory, openMinio, openStub } from '../support/object-stores.ts'
 
 const MIB = 1024 * 1024
@@ -52,6 +54,27 @@ t.test('on MinIO 12 MiB go up in parts of 5 MiB', async t => {
   await t.rejects(putLarge(store, intents, 'k', pieces(bytes, 65_536), { size: bytes.length, partBytes: 5 * MIB, createOnly: true }), ObjectAlreadyExists)
   t.same(await store.listMultiparts('k'), [])
   t.equal(intents.open.size, 0)
+})
+
+t.test('cancelled while the upload is being created: it ends at once, and the upload goes when it is there', async t => {
+  const memory = await openMemory()
+  const asked = Promise.withResolvers<void>()
+  const answer = Promise.withResolvers<void>()
+  const slow: ObjectStore = { ...memory, createMultipart: async (...args) => {
+    asked.resolve()
+    await answer.promise
+    return await memory.createMultipart(...args)
+  } }
+  const intents = notedIntents()
+  const stop = new AbortController()
+  const putting = putLarge(slow, intents, 'k', pieces(randomBytes(3000), 1000), { size: 3000, partBytes: 1000, signal: stop.signal })
+  await asked.promise
+  stop.abort(new Error('cancelled'))
+  await soon(t.rejects(putting, { message: 'cancelled' }))
+  t.equal(intents.open.size, 1, 'until it is known')
+  answer.resolve()
+  await eventually(() => assert.equal(intents.open.size, 0))
+  await leavesNothing(t, memory, intents)
 })
 
 t.test('the body is read no faster than the store takes it', async t => {

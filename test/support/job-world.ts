@@ -67,7 +67,7 @@ export interface WorldOptions {
 /** What tests wait for is quick here: leases of a second and little grace. */
 export async function jobWorld(t: Test, { env = {}, workers = 1, beside, wrap = each => each, wrapRecords = each => each, webhookRetryMs = 20 }: WorldOptions = {}): Promise<World> {
   const folder = beside?.folder ?? await mkdtemp(join(tmpdir(), 'penstock-jobs-'))
-  const config: Config = readConfig({ JOB_LEASE_MS: '1000', SHUTDOWN_GRACE_MS: '200', CANCEL_GRACE_MS: '100', DATA_DIR: folder, ...env })
+  const config: Config = readConfig({ JOB_LEASE_MS: '1000', SHUTDOWN_GRACE_MS: '200', CANCEL_GRACE_MS: '100', DATA_DIR: folder, EXEC_TASKS_FILE: join(folder, 'commands.json'), ...env })
   const records = wrapRecords(config.DATABASE_URL === undefined ? sqliteRecordStore({ file: join(folder, 'records.db') }) : postgresRecordStore({ url: config.DATABASE_URL }))
   await records.migrate()
   const store = wrap(fsObjectStore({ root: join(folder, 'objects') }))

@@ -72,6 +72,9 @@ export function scriptedJobs(): ScriptedJobs {
       note('create', principal, request, options)
       return { job: add({ userId: request.user_id ?? null }), repeated: options?.idempotencyKey === 'again' }
     },
+    async createInference() {
+      throw new Error('the routes of jobs make none')
+    },
     async begin(principal, userId, options) {
       note('begin', principal, userId)
       const draft: ScriptedDraft = { principal, userId, parts: [], broken: [], arriving: 0, committed: undefined, options, discarded: 0 }

@@ -7,7 +7,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import type { Readable } from 'node:stream'
-import { EXEC_LINE_MAX_BYTES, EXEC_MEASURE_INTERVAL_MS } from '../../limits.ts'
+import { EXEC_LINE_MAX_BYTES, EXEC_MEASURE_INTERVAL_MS, EXEC_PIPES_GRACE_MS } from '../../limits.ts'
 import { InferenceFailed } from '../port.ts'
 import type { GuardOrder, GuardReport } from './guard.ts'
 
@@ -33,6 +33,7 @@ export async function runCommand({ file, args, cwd, env, timeoutMs, signal, onLi
   const onAbort = (): void => stop(new InferenceFailed('cancelled', 'it was cancelled'))
   signal.addEventListener('abort', onAbort)
   const limit = setTimeout(() => stop(new InferenceFailed('timeout', `the command took longer than ${timeoutMs} ms`)), timeoutMs)
+  const stopClosing = closePipesAfter(guard)
   const stopMeasuring = repeatedly(measure, stop)
   try {
     const [report] = await Promise.all([reportOf(guard, { file, args, cwd, env }), readLines(guard.stdout!, onLine), readLines(guard.stderr!, () => {}), once(guard, 'close')])
@@ -40,6 +41,7 @@ export async function runCommand({ file, args, cwd, env, timeoutMs, signal, onLi
     return report
   } finally {
     clearTimeout(limit)
+    stopClosing()
     await stopMeasuring()
     signal.removeEventListener('abort', onAbort)
     killGroup(guard)
@@ -53,6 +55,18 @@ function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
   } catch {
     // it has ended in this moment
   }
+}
+
+/** What has left the group lives on, and may hold the pipes: nobody waits for it. */
+function closePipesAfter(guard: ChildProcess): () => void {
+  let grace: NodeJS.Timeout | undefined
+  guard.once('exit', () => {
+    grace = setTimeout(() => {
+      guard.stdout!.destroy()
+      guard.stderr!.destroy()
+    }, EXEC_PIPES_GRACE_MS)
+  })
+  return () => clearTimeout(grace)
 }
 
 async function reportOf(guard: ChildProcess, order: GuardOrder): Promise<{ code: number | null, signal: string | null }> {
@@ -86,7 +100,7 @@ async function readLines(stream: Readable, onLine: (line: string) => void): Prom
     parts = []
     length = 0
   }
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
+  for await (const chunk of untilClosed(stream)) {
     for (let from = 0; from < chunk.length;) {
       const at = chunk.indexOf(0x0a, from)
       const part = chunk.subarray(from, at < 0 ? chunk.length : at)
@@ -98,4 +112,13 @@ async function readLines(stream: Readable, onLine: (line: string) => void): Prom
     }
   }
   end()
+}
+
+/** Ends where it was closed, too. */
+async function* untilClosed(stream: Readable): AsyncGenerator<Buffer> {
+  try {
+    yield* stream as AsyncIterable<Buffer>
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error
+  }
 }

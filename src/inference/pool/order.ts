@@ -2,7 +2,7 @@
  * One order to a worker, from the moment it is given until whoever asked has an answer. Exactly one of these ends it:
  *
  *   the worker answers          done → that; failed → that, or `cancelled` where it was told to cancel
- *   the time is over            the worker is killed; `timeout`
+ *   the time is over            the worker is killed, a thread told; `timeout`
  *   the signal aborts           the worker is told, killed after the grace; `cancelled`, or done where it was too late
  *   the worker ends             `worker_lost`, or why it was killed
  *   a killed worker stays       the answer is given all the same after WORKER_KILL_WAIT_MS; a thread is not waited for
@@ -44,6 +44,7 @@ export function orderUnderWay({ order, hooks, cancelGraceMs, killable, onStarted
   let verdict: InferenceFailed | null = null
   let grace: NodeJS.Timeout | undefined
   let wait: NodeJS.Timeout | undefined
+  let told = false
   let over = false
   const limit = setTimeout(() => condemn(new InferenceFailed('timeout', `it took longer than ${hooks.timeoutMs} ms`)), hooks.timeoutMs)
 
@@ -65,14 +66,21 @@ export function orderUnderWay({ order, hooks, cancelGraceMs, killable, onStarted
     clearTimeout(limit)
     clearTimeout(grace)
     kill(reason)
+    if (!killable) tellOnce()
     wait ??= setTimeout(() => fail(reason), killable ? WORKER_KILL_WAIT_MS : 0)
+  }
+
+  function tellOnce(): void {
+    if (told) return
+    told = true
+    tellToCancel()
   }
 
   function onAbort(): void {
     if (verdict !== null) return
     verdict = new InferenceFailed('cancelled', 'it was cancelled')
     const reason = verdict
-    tellToCancel()
+    tellOnce()
     grace = setTimeout(() => condemn(reason), cancelGraceMs)
   }
 

@@ -75,6 +75,14 @@ t.test('a thread is never killed in the middle of a run: whoever asked is answer
   t.same(restarts, [])
 })
 
+t.test('a thread whose time is over is told, so that it can stop by itself', async t => {
+  const { run } = await startPool(t, { isolation: 'thread' })
+  await t.rejects(run('1', [{ sleepUnlessCancelledMs: 20_000 }], { timeoutMs: 100 }), { code: 'timeout' })
+  const startedAt = performance.now()
+  await run('2', [])
+  t.ok(performance.now() - startedAt < 10_000)
+})
+
 t.test('commands that a worker has started go with it', async t => {
   const { run } = await startPool(t)
   let sleeper = 0

@@ -122,6 +122,18 @@ t.test('a cancel, and an end, take everything along that the command has started
   await eventually(() => assert.ok(!others.some(isAlive)), 5000)
 })
 
+t.test('what has left the group of the command is not waited for, though it holds the output open', async t => {
+  const worker = await start(t, { leaves: { script: `
+    const child = require('child_process').spawn(process.execPath, ['-e', 'setTimeout(() => {}, 60000)'], { stdio: ['ignore', 'inherit', 'inherit'], detached: true });
+    console.log(JSON.stringify({ progress: 1, message: String(child.pid) })); fs.writeFileSync(output + '/done', ''); child.unref()` } })
+  const running = run(worker, 'leaves')
+  const [pid] = await family(worker, 'leaves')
+  t.teardown(() => process.kill(pid!, 'SIGKILL'))
+  const startedAt = performance.now()
+  t.equal(resultsOf(await running).length, 1)
+  t.ok(performance.now() - startedAt < 20_000)
+})
+
 t.test('EXEC_TASKS_FILE is checked as a whole, and everything that is wrong is named', async t => {
   const folder = await mkdtemp(join(tmpdir(), 'penstock-exec-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
