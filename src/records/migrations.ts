@@ -11,10 +11,14 @@
  * Their conditions stand as literals in the queries too: neither planner proves a condition from a bound parameter.
  */
 import { sql } from 'kysely'
+import { jobsChanges } from './jobs-changes-tables.ts'
 import { jobsTables } from './jobs-tables.ts'
 import { lockMigrations } from './locks.ts'
+import { mediaTables } from './media-tables.ts'
 import { RecordStoreFailed } from './port.ts'
 import type { DatabaseName, Records, RecordsTransaction } from './schema.ts'
+import { sharingTables } from './sharing-tables.ts'
+import { tokensTables } from './tokens-tables.ts'
 
 interface Migration {
   readonly name: string
@@ -112,7 +116,8 @@ const multiparts = (text: string) => [
 
 const migrations: readonly Migration[] = [
   { name: 'uploads, objects, extensions, multipart intents', statements: text => [uploads, objects, extensions, multiparts].flatMap(make => make(text)) },
-  { name: 'jobs, files, models', statements: jobsTables }
+  { name: 'jobs, files, models', statements: jobsTables },
+  { name: 'tokens, sharing, media, webhooks that outlast a node', statements: text => [tokensTables, sharingTables, mediaTables, jobsChanges].flatMap(make => make(text)) }
 ]
 
 /** Brings the schema up to date, or leaves it as it was. @throws RecordStoreFailed where it is newer than this program */
