@@ -106,6 +106,45 @@ export const SWEEP_CONCURRENCY = 8
 /** Entries of a list answer. */
 export const PAGE_MAX = 100
 export const PAGE_DEFAULT = 20
+/** First bytes of a file by which its type is told. */
+export const SNIFF_BYTES = 4100
+/** Subject that a file is shared with. */
+export const SUBJECT_MAX_CHARACTERS = 255
+/** Signed addresses of files: how long they work, at most and where nobody says. */
+export const SIGNED_URL_MAX_SECONDS = 604_800
+export const SIGNED_URL_DEFAULT_SECONDS = 3_600
+/** A read that is sent on to the store has to begin within this time. */
+export const REDIRECT_EXPIRES_SECONDS = 300
+/** Asking PERMISSION_CALLBACK_URL: until there is a connection, and until there is an answer; and how many at once. */
+export const PERMISSION_CONNECT_TIMEOUT_MS = 5_000
+export const PERMISSION_TIMEOUT_MS = 10_000
+export const PERMISSION_CALLS_MAX = 128
+/** Files that one request of a search looks at, and how many of them are read at once. */
+export const FILE_SEARCH_ROWS_MAX = 2_000
+export const FILE_SEARCH_BATCH = 500
+/** Redis: connecting, and one answer. A connection that owes one for longer is dropped. */
+export const REDIS_CONNECT_TIMEOUT_MS = 2_000
+export const REDIS_ANSWER_TIMEOUT_MS = 1_000
+/** Before Redis is tried again, doubled with each failure up to the second figure; a quarter more or less. */
+export const REDIS_RECONNECT_MIN_MS = 100
+export const REDIS_RECONNECT_MAX_MS = 5_000
+/** Between two log lines about counters that Redis did not keep. */
+export const REDIS_COUNT_LOG_INTERVAL_MS = 60_000
+/** Characters of a session token. */
+export const SESSION_TOKEN_MAX_CHARACTERS = 512
+/** Bytes of what Redis holds of one session. */
+export const SESSION_VALUE_MAX_BYTES = 64 * 1024
+/** Sessions that are remembered, and for how long: one that was ended lives on for that time. */
+export const SESSIONS_REMEMBERED_MAX = 256
+export const SESSIONS_REMEMBERED_MS = 60_000
+/** Keys of session tokens derived at once: they take threads from files and names. And requests that wait for that. */
+export const SESSION_DERIVATIONS_MAX = 2
+export const SESSION_DERIVATIONS_WAITING_MAX = 1_000
+/** A pickle: nesting, opcodes (so also values and memo), bytes of an integer, and characters of all its texts, repeated ones too. */
+export const PICKLE_DEPTH_MAX = 16
+export const PICKLE_OPCODES_MAX = 20_000
+export const PICKLE_INTEGER_MAX_BYTES = 64
+export const PICKLE_CHARACTERS_MAX = 256 * 1024
 /** Counted callers of one rate-limit bucket in memory; the least recently seen is forgotten. */
 export const RATE_LIMIT_KEYS_MAX = 10_000
 /** Uploads whose progress one statement notes. */
@@ -237,6 +276,8 @@ export const IMAGE_PIXELS_MAX = 16_384 * 16_384
 export const IMAGE_RESULT_PIXELS_MAX = 1_000_000_000
 /** Bytes of an image, as it came, decoded, or made by a model, that are held in memory; more lies on disk meanwhile. */
 export const IMAGE_IN_MEMORY_MAX_BYTES = 32 * 1024 * 1024
+/** What a worker keeps of each piece of memory that the next run can use again; larger ones are made anew. */
+export const WORKER_KEPT_MEMORY_MAX_BYTES = 128 * 1024 * 1024
 /** Tiles that an image goes through a model in: side and overlap, in pixels of the input. */
 export const TILE_DEFAULT_PIXELS = 1280
 /** Sides of tiles that are chosen here are multiples of this, as many models want it. */
@@ -344,9 +385,69 @@ export const WEBHOOK_BACKOFF_MIN_MS = 1_000
 export const WEBHOOK_PROGRESS_INTERVAL_MS = 500
 /** Requests to webhooks that one process has under way. */
 export const WEBHOOKS_MAX = 32
+/** A node that delivers to a webhook and gives no sign for this long is taken for dead: another goes on. */
+export const WEBHOOK_LEASE_MS = 30_000
+/** How often what no node delivers is looked for; and how many jobs of that kind one process delivers of at once. */
+export const WEBHOOK_LOOK_INTERVAL_MS = 2_000
+export const WEBHOOK_TURNS_MAX = 256
+/** The last event of a job that was removed is kept this long for watchers; where its webhook was not told of it, longer. */
+export const FAREWELL_TTL_MS = 60_000
+export const UNTOLD_FAREWELL_TTL_MS = 86_400_000
+/** Rows that a count of jobs that have ended is spread over. */
+export const JOB_COUNT_SHARDS = 16
+/** How often a process that runs jobs says that it is there, and for how long that is believed; then its row goes. */
+export const NODE_BEAT_INTERVAL_MS = 5_000
+export const NODE_SEEN_MS = 15_000
+export const NODE_FORGOTTEN_MS = 600_000
+/** Processes that the queue's figures name. */
+export const NODES_SHOWN_MAX = 1_000
 /** At shutdown: how long deliveries have to end. */
 export const WEBHOOK_CLOSE_GRACE_MS = 5_000
 /** How long the start waits for the models of MODELS_DIR before it goes on without those that are not there yet. */
 export const MODELS_START_WAIT_MS = 10_000
 /** Outputs of a synchronous inference that a node without workers reads back, as JSON. */
 export const INFER_RESULT_MAX_BYTES = 64 * 1024 * 1024
+
+/** One credential of a request, before anything of it is looked at. Together they have HEADERS_MAX_BYTES. */
+export const CREDENTIAL_MAX_CHARACTERS = 12 * 1024
+/** Names of a caller: subject, client, account, tenant. */
+export const IDENTITY_MAX_CHARACTERS = 255
+/** Cookies of one request that are looked at. */
+export const COOKIES_MAX = 100
+/** Tokens whose check is remembered, and for how long at most; a token that is over is not. */
+export const VERIFIED_TOKENS_MAX = 1_000
+export const VERIFIED_TOKEN_MAX_AGE_MS = 60_000
+/** One answer of an issuer: its keys, or its discovery document. */
+export const JWKS_MAX_BYTES = 256 * 1024
+export const JWKS_KEYS_MAX = 64
+export const JWKS_TIMEOUT_MS = 5_000
+/** Between two tries at keys while there are none at all. */
+export const JWKS_RETRY_INTERVAL_MS = 1_000
+/** Keys that could not be fetched anew are used for this long. */
+export const JWKS_STALE_MAX_MS = 86_400_000
+/** Retry-After where nobody can say whether a credential is good. */
+export const AUTH_RETRY_AFTER_SECONDS = 5
+/** How long the token of a guest lives where nobody says, and at most. */
+export const GUEST_TOKEN_DEFAULT_SECONDS = 3_600
+export const GUEST_TOKEN_MAX_SECONDS = 86_400
+/** How long a minted token lives at most, where it has an end: ten years. */
+export const TOKEN_LIFETIME_MAX_SECONDS = 315_360_000
+/** Scopes of a minted token, and characters of one. */
+export const TOKEN_SCOPES_MAX = 32
+export const SCOPE_MAX_CHARACTERS = 128
+/** Body of a request that makes a token. */
+export const TOKEN_BODY_MAX_BYTES = 16 * 1024
+/** A minted token that is over is kept this long, so that its caller is told why it is refused, and lists show it. */
+export const TOKENS_OVER_KEPT_MS = 604_800_000
+
+/** Rows of activity that one transaction numbers. */
+export const ACTIVITY_NUMBERED_MAX = 500
+/** How long callers are told of what was (GET /events). */
+export const ACTIVITY_RETENTION_MS = 7 * 86_400_000
+/** Events of activity that are read at once. */
+export const ACTIVITY_BATCH = 100
+/** An upload into a media library that was begun takes bytes for this long. */
+export const MEDIA_UPLOAD_TTL_MS = 15 * 60_000
+/** Media uploads and rows of activity that one step of their pruning looks at, and how often that is done. */
+export const MEDIA_PRUNE_BATCH = 500
+export const MEDIA_PRUNE_INTERVAL_MS = 300_000

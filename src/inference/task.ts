@@ -11,7 +11,8 @@ import type { ModelRef, ModelSignature, RunInput, StagedResult, WireTensor } fro
 export interface Session {
   readonly signature: ModelSignature
   readonly provider: string
-  run(inputs: readonly WireTensor[], outputs?: readonly string[]): Promise<WireTensor[]>
+  /** `reuse`: the outputs lie in memory that the next such run overwrites; for those who go through many of one size. */
+  run(inputs: readonly WireTensor[], outputs?: readonly string[], options?: { reuse?: boolean }): Promise<WireTensor[]>
 }
 
 export interface TaskContext {
@@ -35,6 +36,8 @@ export interface TaskContext {
   write(result: { name: string, filename: string, contentType: string }, bytes: Uint8Array): Promise<StagedResult>
   /** The same from a file of this run's folder. */
   writeFile(result: { name: string, filename: string, contentType: string }, path: string): Promise<StagedResult>
+  /** At least so many bytes of this worker's memory, whatever is in them; asked for again by the same name, the same ones. */
+  memory(name: string, bytes: number): ArrayBuffer
   /** A folder of this run alone, removed after it. */
   folder(): Promise<string>
   /** Work that was done. Coalesced on the way. */

@@ -75,17 +75,19 @@ export function packed(bytes: Uint8Array, width: number, height: number, channel
 
 type Elements = Float32Array<ArrayBuffer> | Float16Array<ArrayBuffer> | Uint8Array<ArrayBuffer>
 
-function elements(datatype: ImageSpec['datatype'], place: number | ArrayBuffer): Elements {
-  const size = place as number
-  return datatype === 'FP32' ? new Float32Array(size) : datatype === 'FP16' ? new Float16Array(size) : new Uint8Array(size)
+const ELEMENT_BYTES = { FP32: 4, FP16: 2, UINT8: 1 } as const
+
+function elements(datatype: ImageSpec['datatype'], memory: ArrayBuffer, count: number): Elements {
+  return datatype === 'FP32' ? new Float32Array(memory, 0, count) : datatype === 'FP16' ? new Float16Array(memory, 0, count) : new Uint8Array(memory, 0, count)
 }
 
-/** Makes tensors of pixels. Where the tensor is larger than the image, the image goes on beyond its border as it is there. */
-export function imageEncoder(spec: ImageSpec): (pixels: Pixels, width?: number, height?: number) => WireTensor {
+/** Makes tensors of pixels, in memory of whoever asks. Where the tensor is larger than the image, the image goes on beyond its border as it is there. */
+export function imageEncoder(spec: ImageSpec, memory: (bytes: number) => ArrayBuffer): (pixels: Pixels, width?: number, height?: number) => WireTensor {
   const { name, datatype, layout, channels } = spec
   const values = Array.from({ length: channels }, (_, channel) => Float32Array.from({ length: 256 }, (_each, byte) => (byte / 255 * spec.range - spec.mean[channel]!) / spec.std[channel]!))
   return (pixels, width = pixels.width, height = pixels.height) => {
-    const data = elements(datatype, width * height * channels)
+    const count = width * height * channels
+    const data = elements(datatype, memory(count * ELEMENT_BYTES[datatype]), count)
     const [step, plane] = layout === 'NCHW' ? [1, width * height] : [channels, 1]
     for (let channel = 0; channel < channels; channel += 1) {
       for (let y = 0; y < height; y += 1) {
@@ -94,7 +96,7 @@ export function imageEncoder(spec: ImageSpec): (pixels: Pixels, width?: number, 
       }
     }
     const shape = layout === 'NCHW' ? [1, channels, height, width] : [1, height, width, channels]
-    return { name, datatype, shape, data: new Uint8Array(data.buffer) }
+    return { name, datatype, shape, data: new Uint8Array(data.buffer, 0, data.byteLength) }
   }
 }
 
@@ -116,29 +118,30 @@ export function imageSize({ name, layout, channels }: ImageSpec, { shape }: Wire
   return { width, height }
 }
 
+/** Where pixels go to: the byte of channel 0 of the first, and how far the next row is. */
+export interface Target { bytes: Uint8Array, start: number, down: number }
+
 /**
- * Makes bytes of the region of a tensor, packed. What lies outside the range is the nearest that lies in it, infinity too;
+ * Makes bytes of the region of a tensor. What lies outside the range is the nearest that lies in it, infinity too;
  * NaN is no colour at all.
  * @throws InferenceFailed invalid_model at the first NaN
  */
-export function imageDecoder(spec: ImageSpec): (tensor: WireTensor, region: { left: number, top: number, width: number, height: number }) => Uint8Array {
+export function imageDecoder(spec: ImageSpec): (tensor: WireTensor, region: { left: number, top: number, width: number, height: number }, target: Target) => void {
   const { channels, layout, range, mean, std } = spec
-  return (tensor, { left, top, width, height }) => {
+  return (tensor, { left, top, width, height }, { bytes, start, down }) => {
     const size = imageSize(spec, tensor)
     const { buffer, byteOffset, byteLength } = tensor.data
     const data = spec.datatype === 'FP32' ? new Float32Array(buffer, byteOffset, byteLength / 4) : spec.datatype === 'FP16' ? new Float16Array(buffer, byteOffset, byteLength / 2) : tensor.data
     const [step, plane] = layout === 'NCHW' ? [1, size.width * size.height] : [channels, 1]
-    const bytes = new Uint8Array(width * height * channels)
     for (let channel = 0; channel < channels; channel += 1) {
       const scale = std[channel]! / range * 255
       const offset = mean[channel]! / range * 255
       for (let y = 0; y < height; y += 1) {
         const from = channel * plane + ((top + y) * size.width + left) * step
-        const whole = readRow(bytes, y * width * channels + channel, channels, width, data, from, step, scale, offset)
+        const whole = readRow(bytes, start + y * down + channel, channels, width, data, from, step, scale, offset)
         if (!whole) throw refused(`the model gave NaN in "${spec.name}", which is no colour`)
       }
     }
-    return bytes
   }
 }
 

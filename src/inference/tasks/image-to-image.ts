@@ -55,6 +55,10 @@ export const imageToImage: Task = {
   }
 }
 
+function memoryOf(context: TaskContext, name: string): (bytes: number) => ArrayBuffer {
+  return bytes => context.memory(name, bytes)
+}
+
 interface Specs { input: ImageSpec, output: ImageSpec }
 
 async function decode(context: TaskContext, { channels }: ImageSpec): Promise<RawImage> {
@@ -65,7 +69,7 @@ async function decode(context: TaskContext, { channels }: ImageSpec): Promise<Ra
     const path = join(await context.folder(), 'decoded.v')
     await image.toFile(path).catch((error: unknown) => { throw undecodable(error) })
     context.signal.throwIfAborted()
-    return openRawImage(path, channels, orientation)
+    return openRawImage(path, channels, memoryOf(context, 'tile'), orientation)
   }
   const { data, info } = await image.raw().toBuffer({ resolveWithObject: true }).catch((error: unknown) => { throw undecodable(error) })
   if (info.channels !== channels) throw new InferenceFailed('internal_error', `the image was decoded to ${info.channels} channels, not to ${channels}`)
@@ -76,18 +80,19 @@ interface Result { width: number, height: number, scale: number, writer: RawImag
 
 async function runTiles(context: TaskContext, session: Session, specs: Specs, image: RawImage): Promise<Result> {
   const { tiles, windowSize } = plan(context, specs.input, image)
-  const toTensor = imageEncoder(specs.input)
+  const toTensor = imageEncoder(specs.input, memoryOf(context, 'tensor'))
   const toBytes = imageDecoder(specs.output)
   let result: Result | undefined
   try {
     for (const [index, { window, core }] of tiles.entries()) {
       context.signal.throwIfAborted()
       const input = toTensor(image.read(window), windowSize.width ?? window.width, windowSize.height ?? window.height)
-      const [output] = await session.run([input], [specs.output.name])
+      const [output] = await session.run([input], [specs.output.name], { reuse: true })
       result ??= await begin(context, specs, image, scaleOf(specs, input, output!))
       assertScale(specs, input, output!, result.scale)
       const { scale } = result
-      result.writer.write(scaled(core, scale), toBytes(output!, scaled({ ...core, left: core.left - window.left, top: core.top - window.top }, scale)))
+      const region = scaled({ ...core, left: core.left - window.left, top: core.top - window.top }, scale)
+      result.writer.write(scaled(core, scale), target => toBytes(output!, region, target))
       context.progress({ progress: 100 * (index + 1) / tiles.length, message: `${index + 1} of ${tiles.length} tiles` })
     }
   } finally {
@@ -141,7 +146,7 @@ async function begin(context: TaskContext, { output: { channels } }: Specs, imag
   if (size.width * size.height > IMAGE_RESULT_PIXELS_MAX) throw new InferenceFailed('invalid_input', `the result would have ${size.width} × ${size.height} pixels, more than ${IMAGE_RESULT_PIXELS_MAX}`)
   if (Math.max(size.width, size.height) > sideMax) throw new InferenceFailed('invalid_input', `the result has ${size.width} × ${size.height} pixels, and ${format} holds at most ${sideMax} on a side: ask for another format`)
   const fits = size.width * size.height * channels <= IMAGE_IN_MEMORY_MAX_BYTES
-  const writer = fits ? createRawImageInMemory(size, channels) : createRawImage(join(await context.folder(), 'result.v'), size, channels)
+  const writer = fits ? createRawImageInMemory(size, channels, memoryOf(context, 'result')) : createRawImage(join(await context.folder(), 'result.v'), size, channels, memoryOf(context, 'core'))
   return { ...size, scale, writer }
 }
 

@@ -5,7 +5,7 @@
  */
 import { closeSync, openSync, readSync, writeSync } from 'node:fs'
 import { InferenceFailed } from '../port.ts'
-import type { Channels, Pixels } from './image-tensor.ts'
+import type { Channels, Pixels, Target } from './image-tensor.ts'
 
 const HEADER_BYTES = 64
 const MAGIC = 0xb6a6f208
@@ -14,6 +14,13 @@ const AT = { width: 4, height: 8, bands: 12, bits: 16, format: 20, coding: 24, t
 const UCHAR = 0
 /** Greyscale is 1, sRGB is 22. */
 const TYPES = { 1: 1, 3: 22, 4: 22 } as const
+
+/** At least so many bytes, whatever is in them; each time the same ones. */
+type Memory = (bytes: number) => ArrayBuffer
+
+function bytesIn(memory: Memory, size: number): Uint8Array {
+  return new Uint8Array(memory(size), 0, size)
+}
 
 export interface Rectangle { left: number, top: number, width: number, height: number }
 
@@ -34,12 +41,12 @@ export function rawImageInMemory(bytes: Uint8Array, size: Size, channels: Channe
   return upright(size, channels, orientation, ({ left, top }) => ({ bytes, start: top * row + left * channels, row }), () => {})
 }
 
-/** The same of a file that sharp wrote. */
-export function openRawImage(path: string, channels: Channels, orientation = 1): RawImage {
+/** The same of a file that sharp wrote; what is read lies in `memory`, until the next is. */
+export function openRawImage(path: string, channels: Channels, memory: Memory, orientation = 1): RawImage {
   const file = openSync(path, 'r')
   try {
     const size = readHeader(file, channels)
-    const read = (region: Rectangle): Stored => ({ bytes: readRectangle(file, channels, size.width, region), start: 0, row: region.width * channels })
+    const read = (region: Rectangle): Stored => ({ bytes: readRectangle(file, channels, size.width, region, memory), start: 0, row: region.width * channels })
     return upright(size, channels, orientation, read, () => closeSync(file))
   } catch (error) {
     closeSync(file)
@@ -77,8 +84,8 @@ function readHeader(file: number, channels: Channels): Size {
   return { width: header.readInt32LE(AT.width), height: header.readInt32LE(AT.height) }
 }
 
-function readRectangle(file: number, channels: Channels, rowPixels: number, { left, top, width, height }: Rectangle): Uint8Array {
-  const bytes = new Uint8Array(width * height * channels)
+function readRectangle(file: number, channels: Channels, rowPixels: number, { left, top, width, height }: Rectangle, memory: Memory): Uint8Array {
+  const bytes = bytesIn(memory, width * height * channels)
   if (width === rowPixels) readExactly(file, bytes, HEADER_BYTES + top * rowPixels * channels)
   else for (let y = 0; y < height; y += 1) {
     const at = HEADER_BYTES + ((top + y) * rowPixels + left) * channels
@@ -96,26 +103,27 @@ function readExactly(file: number, into: Uint8Array, at: number): void {
 }
 
 export interface RawImageWriter {
-  /** Each pixel once. */
-  write(region: Rectangle, bytes: Uint8Array): void
+  /** Lets `fill` make the pixels of the region where they are to be. Each pixel once. */
+  write(region: Rectangle, fill: (target: Target) => void): void
   /** What sharp reads it from; after close(). */
   source: Buffer | string
   close(): void
 }
 
-export function createRawImageInMemory({ width, height }: Size, channels: Channels): RawImageWriter {
-  const source = Buffer.alloc(width * height * channels)
+export function createRawImageInMemory({ width, height }: Size, channels: Channels, memory: Memory): RawImageWriter {
+  const size = width * height * channels
+  const source = Buffer.from(memory(size), 0, size)
   return {
     source,
-    write(region, bytes) {
-      eachRow(region, bytes, width, channels, (part, at) => source.set(part, at))
+    write({ left, top }, fill) {
+      fill({ bytes: source, start: (top * width + left) * channels, down: width * channels })
     },
     close() {}
   }
 }
 
-/** In a fresh file. */
-export function createRawImage(path: string, { width, height }: Size, channels: Channels): RawImageWriter {
+/** In a fresh file, by way of `memory`. */
+export function createRawImage(path: string, { width, height }: Size, channels: Channels, memory: Memory): RawImageWriter {
   const file = openSync(path, 'wx')
   const header = Buffer.alloc(HEADER_BYTES)
   header.writeUInt32BE(MAGIC, 0)
@@ -129,7 +137,9 @@ export function createRawImage(path: string, { width, height }: Size, channels: 
   writeExactly(file, header, 0)
   return {
     source: path,
-    write(region, bytes) {
+    write(region, fill) {
+      const bytes = bytesIn(memory, region.width * region.height * channels)
+      fill({ bytes, start: 0, down: region.width * channels })
       eachRow(region, bytes, width, channels, (part, at) => writeExactly(file, part, HEADER_BYTES + at))
     },
     close: () => closeSync(file)

@@ -18,5 +18,5 @@ export async function resizedImage(context: TaskContext, session: Session, fit: 
   const resized = withChannels(image.decode().autoOrient().resize({ width, height, fit, background: '#000000' }), spec.channels)
   const { data, info } = await resized.raw().toBuffer({ resolveWithObject: true }).catch((error: unknown) => { throw undecodable(error) })
   if (info.width !== width || info.height !== height || info.channels !== spec.channels) throw new InferenceFailed('internal_error', `the image became ${info.width} × ${info.height} × ${info.channels}`)
-  return imageEncoder(spec)(packed(data, width, height, spec.channels))
+  return imageEncoder(spec, bytes => context.memory('tensor', bytes))(packed(data, width, height, spec.channels))
 }

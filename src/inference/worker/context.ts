@@ -10,6 +10,7 @@ import { InferenceFailed, type RunInput, type StagedResult } from '../port.ts'
 import type { WorkerRun } from '../protocol.ts'
 import type { TaskContext } from '../task.ts'
 import { makeFolder, removeFolder } from './folders.ts'
+import type { Memory } from './memory.ts'
 import { hashing } from './model-cache.ts'
 import { manifestOf, type Sessions } from './sessions.ts'
 
@@ -19,6 +20,7 @@ export interface Surroundings {
   workDir: string
   threads: number
   execTasks: unknown
+  memory: Memory
 }
 
 export interface RunContext {
@@ -30,7 +32,7 @@ export interface RunContext {
 /** Until the results can be read, nothing is done whole. */
 const PROGRESS_MAX = 99
 
-export function runContext(run: WorkerRun, { store, sessions, workDir, threads, execTasks }: Surroundings, signal: AbortSignal, tell: (progress: { stage: string, progress: number | null, message: string | null }) => void): RunContext {
+export function runContext(run: WorkerRun, { store, sessions, workDir, threads, execTasks, memory }: Surroundings, signal: AbortSignal, tell: (progress: { stage: string, progress: number | null, message: string | null }) => void): RunContext {
   const staged: string[] = []
   let folder: Promise<string> | undefined
 
@@ -42,7 +44,7 @@ export function runContext(run: WorkerRun, { store, sessions, workDir, threads, 
   }
 
   const context: TaskContext = {
-    id: run.id, model: run.model, params: run.params, inputs: run.inputs, threads, signal, execTasks,
+    id: run.id, model: run.model, params: run.params, inputs: run.inputs, threads, signal, execTasks, memory,
     manifest: () => manifestOf(run.model.manifest),
     session: () => sessions.get(run.model, signal),
     open: async input => verified((await store.open(input.key, { signal })).body, input),

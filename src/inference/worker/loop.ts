@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { inspect as inspectValue } from 'node:util'
-import { INFERENCE_ANSWER_MAX_BYTES, WORKER_PROGRESS_INTERVAL_MS } from '../../limits.ts'
+import { INFERENCE_ANSWER_MAX_BYTES, WORKER_KEPT_MEMORY_MAX_BYTES, WORKER_PROGRESS_INTERVAL_MS } from '../../limits.ts'
 import { stagingKey } from '../../objects/keys.ts'
 import type { ObjectStore } from '../../objects/port.ts'
 import { InferenceFailed, type Execution, type StagedResult, type WireTensor } from '../port.ts'
@@ -14,6 +14,7 @@ import { taskNamed } from '../tasks/index.ts'
 import { putFile, runContext, type Surroundings } from './context.ts'
 import { failureOf } from './failure.ts'
 import { removeLeftovers } from './folders.ts'
+import { keptMemory } from './memory.ts'
 import { modelCache, type ModelCache } from './model-cache.ts'
 import { chooseProvider } from './providers.ts'
 import { openSessions } from './sessions.ts'
@@ -97,7 +98,7 @@ async function equip(worker: string, settings: WorkerSettings, openStore: LoopOp
   await removeLeftovers(workDir)
   const cache = modelCache({ dir: modelCacheDir, store })
   return {
-    store, cache, workDir, execTasks, note, threads: intraOpNumThreads,
+    store, cache, workDir, execTasks, note, threads: intraOpNumThreads, memory: keptMemory(WORKER_KEPT_MEMORY_MAX_BYTES),
     sessions: openSessions({ cache, provider, intraOpNumThreads, max: sessionsMax }),
     execution: { provider, device, worker }
   }

@@ -4,7 +4,7 @@
  * the other, and of what the runtime has to say only errors are heard.
  */
 import { InferenceSession, type Tensor } from 'onnxruntime-node'
-import { MODEL_TENSOR_MAX_BYTES } from '../../limits.ts'
+import { MODEL_TENSOR_MAX_BYTES, WORKER_KEPT_MEMORY_MAX_BYTES } from '../../limits.ts'
 import { checkInputs, checkOutputs } from '../check-tensors.ts'
 import { forbidTelemetry } from '../no-telemetry.ts'
 import { InferenceFailed, type ModelSignature, type TensorMetadata } from '../port.ts'
@@ -51,15 +51,17 @@ export async function loadSession(path: string, options: SessionOptions): Promis
 
 function wrap(session: InferenceSession, signature: ModelSignature, { provider, maxTensorBytes = MODEL_TENSOR_MAX_BYTES }: SessionOptions): LoadedSession {
   let released = false
+  const outputsOf = keptOutputs(session)
   return {
     signature,
     provider,
-    async run(inputs, outputs) {
+    async run(inputs, outputs, { reuse = false } = {}) {
       checkInputs(signature, inputs, maxTensorBytes)
       const asked = outputs ?? signature.outputs.map(({ name }) => name)
       checkOutputs(signature, asked)
       const feeds = Object.fromEntries(inputs.map(input => [input.name, toOrt(input)]))
-      const results = await session.run(feeds, [...asked]).catch((error: unknown) => { throw runtimeError(error, 'invalid_input') })
+      const run = reuse ? outputsOf : (names: readonly string[]) => session.run(feeds, [...names])
+      const results = await run(asked, feeds).catch((error: unknown) => { throw runtimeError(error, 'invalid_input') })
       return asked.map(name => fromOrt(name, resultOf(results, name)))
     },
     async release() {
@@ -70,7 +72,34 @@ function wrap(session: InferenceSession, signature: ModelSignature, { provider, 
   }
 }
 
-function resultOf(results: InferenceSession.ReturnType, name: string): Tensor {
+/**
+ * Runs with outputs in the memory of the run before, where the inputs have the same shapes. A graph may make outputs of other
+ * shapes of them all the same, and is then run without.
+ */
+function keptOutputs(session: InferenceSession): (names: readonly string[], feeds: Record<string, Tensor>) => Promise<Record<string, Tensor>> {
+  let kept: { of: string, tensors: Record<string, Tensor> } | undefined
+  return async (names, feeds) => {
+    const of = JSON.stringify([names, Object.entries(feeds).map(([name, { dims }]) => [name, dims])])
+    if (kept?.of === of) {
+      try {
+        await session.run(feeds, kept.tensors)
+        return kept.tensors
+      } catch {
+        kept = undefined
+      }
+    }
+    const tensors = await session.run(feeds, [...names]) as Record<string, Tensor>
+    kept = Object.values(tensors).every(isSmall) ? { of, tensors } : undefined
+    return tensors
+  }
+}
+
+/** Texts have no memory of their own to write to. */
+function isSmall({ type, data }: Tensor): boolean {
+  return type !== 'string' && (data as Float32Array).byteLength <= WORKER_KEPT_MEMORY_MAX_BYTES
+}
+
+function resultOf(results: Readonly<Record<string, unknown>>, name: string): Tensor {
   const result = results[name]
   if (result === undefined) throw new InferenceFailed('invalid_model', `the model gave no output "${name}"`)
   return result as Tensor
