@@ -3,24 +3,20 @@
  *
  *   find     on PATH → in Go's folder of programs → in .cache/bin of this checkout → in ~/.cache/penstock
  *   install  `go install` of a pinned version into .cache/bin (some minutes), else the container image, where Docker is
- *   run      below a small shell that holds our pipe as its input: when this process ends, however it ends, the pipe
- *            closes and the shell ends MinIO. A kill -9 of the test run leaves nothing behind.
+ *   run      below a shell that ends it when this process ends, however it ends (tethered.ts)
  */
-import { execFile, spawn, type ChildProcess } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { access, constants, mkdir, mkdtemp, rm } from 'node:fs/promises'
-import { createServer, type AddressInfo } from 'node:net'
 import { homedir, tmpdir } from 'node:os'
 import { delimiter, join, resolve } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { s3ObjectStore } from '../../src/objects/s3.ts'
+import { freePort, startTethered, type TetheredServer } from './tethered.ts'
 
 const MODULE = 'github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c'
 const IMAGE = 'quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z'
 const CACHE = resolve(import.meta.dirname, '../../.cache/bin')
-const READY_TIMEOUT_MS = 30_000
-const STOP_TIMEOUT_MS = 10_000
 const PROGRESS_INTERVAL_MS = 15_000
 
 const run = promisify(execFile)
@@ -108,8 +104,8 @@ export async function startMinio(options: MinioOptions = {}): Promise<Minio> {
   const credentials = { accessKeyId: 'penstock', secretAccessKey: 'penstock-on-loopback' }
   const endpoint = `http://127.0.0.1:${port}`
   const bucket = options.bucket ?? 'penstock'
-  const start = (): Promise<Server> => startServer(program, { port, dataDir, ...credentials })
-  let server: Server | undefined
+  const start = (): Promise<TetheredServer> => startServer(program, { port, dataDir, ...credentials })
+  let server: TetheredServer | undefined
   const stop = async (signal: NodeJS.Signals): Promise<void> => {
     await server?.end(signal)
     if (options.dataDir === undefined) await rm(dataDir, { recursive: true, force: true })
@@ -144,85 +140,30 @@ export async function createBucket(at: { endpoint: string, bucket: string, acces
   }
 }
 
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((done, fail) => server.once('error', fail).listen(0, '127.0.0.1', done))
-  const { port } = server.address() as AddressInfo
-  await new Promise(done => server.close(done))
-  return port
-}
-
-interface Server { pid: number, end(signal: NodeJS.Signals): Promise<void> }
 interface ServerOptions { port: number, dataDir: string, accessKeyId: string, secretAccessKey: string }
 
-// `read` returns when the pipe closes; what comes after it ends a server that still runs
-const SHELL = `
-exec 3<&0
-"$@" </dev/null >&2 3<&- & server=$!
-{ while read -r _; do :; done; [ -z "$CONTAINER" ] || docker kill "$CONTAINER"; kill -9 $server; } <&3 >/dev/null 2>&1 & watcher=$!
-echo $server
-wait $server
-kill $watcher`
-
-async function startServer(program: MinioProgram, options: ServerOptions): Promise<Server> {
+function startServer(program: MinioProgram, options: ServerOptions): Promise<TetheredServer> {
   const container = program.kind === 'container' ? `penstock-minio-${randomUUID()}` : undefined
-  const shell = spawn('sh', ['-c', SHELL, 'sh', ...commandOf(program, container, options)], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-    detached: true, // a Ctrl-C is for this process, which then ends the server in good order
-    env: { ...process.env, MINIO_ROOT_USER: options.accessKeyId, MINIO_ROOT_PASSWORD: options.secretAccessKey, MINIO_BROWSER: 'off', MINIO_UPDATE: 'off', CONTAINER: container ?? '' }
+  return startTethered({
+    name: 'MinIO',
+    command: commandOf(program, container, options),
+    env: { ...process.env, MINIO_ROOT_USER: options.accessKeyId, MINIO_ROOT_PASSWORD: options.secretAccessKey, MINIO_BROWSER: 'off', MINIO_UPDATE: 'off' },
+    isReady: () => answers(options.port),
+    ...(container === undefined ? {} : {
+      whenCutOff: `docker kill ${container}`,
+      signal: async signal => { await run('docker', ['kill', '--signal', signal, container]).catch(() => {}) }
+    })
   })
-  let output = ''
-  shell.stderr.on('data', chunk => { output = (output + String(chunk)).slice(-4096) })
-  shell.stdin.on('error', () => {}) // it has ended before us
-  const ended = new Promise<void>(done => shell.once('exit', () => done()))
-  const hasEnded = (): boolean => shell.exitCode !== null || shell.signalCode !== null
-  const pid = await firstNumber(shell)
-  const end = async (signal: NodeJS.Signals): Promise<void> => {
-    if (!hasEnded()) {
-      if (container !== undefined) await run('docker', ['kill', '--signal', signal, container]).catch(() => {})
-      else signalProcess(pid, signal)
-      await Promise.race([ended, delay(STOP_TIMEOUT_MS, undefined, { ref: false })])
-    }
-    shell.stdin.end()
-    await ended
-  }
-  try {
-    await ready(options.port, hasEnded)
-  } catch (error) {
-    await end('SIGKILL')
-    throw new Error(`MinIO did not start: ${output.trim()}`, { cause: error })
-  }
-  return { pid, end }
 }
 
-function commandOf(program: MinioProgram, container: string | undefined, { port, dataDir }: ServerOptions): string[] {
+function commandOf(program: MinioProgram, container: string | undefined, { port, dataDir }: ServerOptions): [string, ...string[]] {
   if (program.kind === 'binary') return [program.path, 'server', '--quiet', '--address', `127.0.0.1:${port}`, dataDir]
   const environment = ['MINIO_ROOT_USER', 'MINIO_ROOT_PASSWORD', 'MINIO_BROWSER'].flatMap(name => ['--env', name])
   return ['docker', 'run', '--rm', '--init', '--name', container!, ...environment, '--publish', `127.0.0.1:${port}:9000`, '--volume', `${dataDir}:/data`, IMAGE, 'server', '/data']
 }
 
-async function firstNumber(shell: ChildProcess): Promise<number> {
-  const line = await new Promise<string>((done, fail) => {
-    shell.once('error', fail)
-    shell.stdout?.once('data', chunk => done(String(chunk)))
-  })
-  return Number(line)
-}
-
-function signalProcess(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
-  }
-}
-
-async function ready(port: number, hasEnded: () => boolean): Promise<void> {
-  for (const until = Date.now() + READY_TIMEOUT_MS; Date.now() < until; await delay(50)) {
-    if (hasEnded()) throw new Error('it ended')
-    const answer = await fetch(`http://127.0.0.1:${port}/minio/health/ready`).catch(() => undefined)
-    await answer?.body?.cancel()
-    if (answer?.ok) return
-  }
-  throw new Error(`it did not answer within ${READY_TIMEOUT_MS} ms`)
+async function answers(port: number): Promise<boolean> {
+  const answer = await fetch(`http://127.0.0.1:${port}/minio/health/ready`).catch(() => undefined)
+  await answer?.body?.cancel()
+  return answer?.ok === true
 }
