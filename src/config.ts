@@ -68,6 +68,23 @@ function postgresUrl(value: string): string {
   return value
 }
 
+function isEscaped(text: string): boolean {
+  try {
+    return decodeURIComponent(text) !== undefined
+  } catch {
+    return false
+  }
+}
+
+/** The value may hold a password: it is never repeated in the message. */
+function redisUrl(value: string): string {
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  if (url === undefined || !/^rediss?:$/.test(url.protocol) || url.hostname === '' || !/^(\/\d{0,3})?$/.test(url.pathname) || url.search !== '' || url.hash !== '' || !isEscaped(url.username + url.password)) {
+    throw new Invalid('must be a redis:// or rediss:// address: [user:password@]host[:port][/number of the database]')
+  }
+  return value
+}
+
 /** Number of proxies in front, or their addresses as CIDR list. */
 function proxies(value: string): number | string[] {
   if (/^\d{1,2}$/.test(value)) return Number(value)
@@ -88,6 +105,12 @@ function scopeName(value: string): string {
   return value
 }
 
+/** It is repeated in a header of answers. */
+function claimName(value: string): string {
+  if (!/^[\x21\x23-\x5b\x5d-\x7e]{1,255}$/.test(value)) throw new Invalid('must be the name of a claim, in printable ASCII without quotes')
+  return value
+}
+
 /** RFC 6750, section 2.1: what can stand in an Authorization header. The value is never repeated in a message. */
 function bearerToken(value: string): string {
   if (!/^[A-Za-z0-9\-._~+/]+=*$/.test(value)) throw new Invalid('must consist of letters, digits and - . _ ~ + / (and = at its end): anything else can never match')
@@ -99,6 +122,23 @@ const SECRET_MIN_CHARACTERS = 16
 /** The value is never repeated in a message. */
 function secret(value: string): string {
   if (value.length < SECRET_MIN_CHARACTERS) throw new Invalid(`must have at least ${SECRET_MIN_CHARACTERS} characters`)
+  return value
+}
+
+/** RFC 7518, section 3.2: a key of HS256 has at least the length of its hash. */
+const HMAC_SECRET_MIN_CHARACTERS = 32
+
+/** The value is never repeated in a message. */
+function hmacSecret(value: string): string {
+  if (value.length < HMAC_SECRET_MIN_CHARACTERS) throw new Invalid(`must have at least ${HMAC_SECRET_MIN_CHARACTERS} characters`)
+  return value
+}
+
+const nodeToken = (value: string): string => secret(bearerToken(value))
+
+/** It is compared with what tokens say, character by character: a slash at its end counts. */
+function issuerUrl(value: string): string {
+  httpUrl(value)
   return value
 }
 
@@ -132,9 +172,11 @@ export const variables = {
   S3_ACCESS_KEY_ID: variable('access key; required with OBJECT_STORE=s3', anything),
   S3_SECRET_ACCESS_KEY: variable('secret key; required with OBJECT_STORE=s3', anything),
   S3_FORCE_PATH_STYLE: variable('bucket in the path, not in the host name (MinIO and most others)', boolean, 'true'),
+  PUBLIC_S3_ENDPOINT: variable('address of the S3 server for clients, in presigned addresses; unset: clients reach it through this service alone', httpUrl),
   S3_CREATE_BUCKET: variable('make the bucket at start if it is not there', boolean, 'false'),
 
   DATABASE_URL: variable('postgres:// address of the records; unset means SQLite in DATA_DIR', postgresUrl),
+  REDIS_URL: variable('redis:// or rediss:// address of counters that all nodes share, and of session tokens; unset: each node counts for itself', redisUrl),
 
   MAX_BUNDLE_SIZE_BYTES: variable('largest bundle', integer(1, 5 * 1024 * GIB), '209715200'),
   MAX_OBJECT_SIZE_BYTES: variable('largest object', integer(1, 5 * 1024 * GIB), '209715200'),
@@ -151,7 +193,21 @@ export const variables = {
   EXT_BUNDLES_RATELIMIT_WINDOW_MS: variable('window of EXT_BUNDLES_RATELIMIT_MAX', integer(1), '60000'),
   REFUSED_RATE_LIMIT_MAX: variable('refused requests (401, 403) per window and address; 0 switches it off', integer(0), '120'),
   REFUSED_RATE_LIMIT_WINDOW_MS: variable('window of REFUSED_RATE_LIMIT_MAX', integer(1), '60000'),
+  FILES_UPLOAD_RATE_LIMIT_MAX: variable('uploads of files and media per window and caller; 0 switches it off', integer(0), '10'),
+  FILES_UPLOAD_RATE_LIMIT_WINDOW_MS: variable('window of FILES_UPLOAD_RATE_LIMIT_MAX', integer(1), '60000'),
+  FILES_DOWNLOAD_RATE_LIMIT_MAX: variable('reads of files and media per window and caller; 0 switches it off', integer(0), '100'),
+  FILES_DOWNLOAD_RATE_LIMIT_WINDOW_MS: variable('window of FILES_DOWNLOAD_RATE_LIMIT_MAX', integer(1), '60000'),
+  MAX_FILE_SIZE_BYTES: variable('largest shared file', integer(1, 5 * 1024 * GIB), '104857600'),
+  SIGNED_URL_SECRET: variable('key of signed addresses of files; unset: drawn once and kept in the records', secret),
+  PERMISSION_CALLBACK_URL: variable('who is asked (POST, form field file_id) before a read of a file is refused; unset: nobody', httpUrl),
+  FRONTEND_URL: variable('where browsers that open a file without a credential are sent to sign in; unset: nowhere', httpUrl),
 
+  MAX_MEDIA_SIZE_BYTES: variable('largest file of a media library', integer(1, 5 * GIB), '524288000'),
+  MEDIA_UPLOAD_MODE: variable('where clients send media: proxy, to this service; direct, to the S3 server at PUBLIC_S3_ENDPOINT', choice('proxy', 'direct'), 'proxy'),
+
+  REDIS_SESSION_SECRET: variable('salt under which another service keeps its session tokens in Redis; unset: no session token is taken', anything),
+  REDIS_SESSION_PREFIX: variable('what the keys of session tokens begin with', anything, ':1:'),
+  REDIS_SESSION_ITERATIONS: variable('iterations of PBKDF2 that lead from a session token to its key', integer(1, 10_000_000), '1'),
   ADMIN_TOKEN: variable('bearer token of the administrator; at least 16 characters in production and where HOST lets other machines in', bearerToken),
   TRUST_ADMIN_HEADER: variable('take x-alga-admin: true as the administrator; default false in production, and where ADMIN_TOKEN is set and HOST lets other machines in', boolean),
   ROLES: variable('what this process does: api, worker, or both', roles, 'api,worker'),
@@ -183,6 +239,17 @@ export const variables = {
   API_V1_RATE_LIMIT_MAX: variable('requests per window and caller under /api/v1 and /generate; 0 switches it off', integer(0), '300'),
   API_V1_RATE_LIMIT_WINDOW_MS: variable('window of API_V1_RATE_LIMIT_MAX', integer(1), '300000'),
   LEGACY_ROUTES: variable('serve /jobs and /queues/stats without credentials; in production only where HOST is loopback, or as production', choice('false', 'true', 'production'), 'false'),
+  OIDC_ISSUER: variable('issuer of JWTs, exactly as their iss says it; unset: no JWT is taken', issuerUrl),
+  OIDC_AUDIENCE: variable('what the aud of a JWT has to name; required with OIDC_ISSUER', anything),
+  OIDC_JWKS_URL: variable('where the keys of the issuer are; unset: its discovery document says it', httpUrl),
+  OIDC_TENANT_ID: variable('the only tenant whose JWTs are taken; unset: all', anything),
+  OIDC_CLAIM_TENANT: variable('claim of a JWT that names its tenant', claimName, 'tenant_id'),
+  OIDC_CLAIM_ACCOUNT: variable('claim of a JWT that names its account; the tenant where it is missing', claimName, 'account_id'),
+  JWT_CLOCK_TOLERANCE_SEC: variable('how far the clocks of issuers may differ from ours', integer(0, 600), '60'),
+  JWKS_CACHE_MAX_AGE_MS: variable('keys of the issuer are fetched anew after this long', integer(1000, 86_400_000), '600000'),
+  JWKS_COOLDOWN_MS: variable('least time between two fetches of the keys, whatever tokens arrive', integer(100, 3_600_000), '30000'),
+  GUEST_TOKEN_SECRET: variable('key of the JWTs of guests (HS256), at least 32 characters; unset: no guest is let in', hmacSecret),
+  AI_INTERNAL_TOKEN: variable('bearer token of the other nodes, for routes of GPU nodes alone; at least 16 characters', nodeToken),
   SCOPE_JOB_READ: variable('scope that may read jobs', scopeName, 'penstock:job.read'),
   SCOPE_JOB_WRITE: variable('scope that may create and change jobs', scopeName, 'penstock:job.write'),
   SCOPE_UPLOAD: variable('scope that may upload objects', scopeName, 'penstock:upload'),
@@ -215,7 +282,7 @@ export class ConfigError extends Error {
   }
 }
 
-const S3_NAMES = ['S3_ENDPOINT', 'S3_BUCKET', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'] as const
+const S3_NAMES = ['S3_ENDPOINT', 'PUBLIC_S3_ENDPOINT', 'S3_BUCKET', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'] as const
 const S3_REQUIRED = ['S3_BUCKET', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'] as const
 
 function groupFaults(settings: Settings): string[] {
@@ -224,6 +291,10 @@ function groupFaults(settings: Settings): string[] {
   }
   return S3_NAMES.filter(name => settings[name] !== undefined)
     .map(name => `${name} is set, but OBJECT_STORE is ${settings.OBJECT_STORE}: set OBJECT_STORE=s3, or remove it`)
+}
+
+function redisFaults({ REDIS_URL, REDIS_SESSION_SECRET }: Settings): string[] {
+  return REDIS_SESSION_SECRET !== undefined && REDIS_URL === undefined ? ['REDIS_URL is missing: REDIS_SESSION_SECRET needs it'] : []
 }
 
 /** The host of an address, or of what stands where only a host or `host:port` is asked for. */
@@ -237,21 +308,37 @@ function isPlaceholder(value: string): boolean {
   return value.includes('REPLACE-ME') || value.split(',').some(each => /(^|\.)invalid\.?$/.test(hostOf(each.trim())))
 }
 
+function oidcFaults({ OIDC_ISSUER, OIDC_AUDIENCE, OIDC_JWKS_URL, OIDC_TENANT_ID }: Settings): string[] {
+  if (OIDC_ISSUER !== undefined) return OIDC_AUDIENCE === undefined ? ['OIDC_AUDIENCE is missing: without it the JWTs of every service of the issuer would be taken'] : []
+  return Object.entries({ OIDC_AUDIENCE, OIDC_JWKS_URL, OIDC_TENANT_ID }).filter(([, value]) => value !== undefined)
+    .map(([name]) => `${name} is set, but OIDC_ISSUER is missing`)
+}
+
 function productionFaults(settings: Settings, env: NodeJS.ProcessEnv): string[] {
   const faults = Object.keys(variables).filter(name => isPlaceholder(env[name] ?? ''))
     .map(name => `${name} still holds a placeholder`)
   if (settings.LEGACY_ROUTES === 'true' && !isLoopback(settings.HOST)) faults.push('LEGACY_ROUTES=true is refused in production where HOST is not loopback: LEGACY_ROUTES=production says that it is meant')
   if (settings.EXT_BUNDLES_ALLOW_INSECURE) faults.push('EXT_BUNDLES_ALLOW_INSECURE is refused in production')
-  if (settings.ADMIN_TOKEN === undefined && settings.TRUST_ADMIN_HEADER !== true) {
-    faults.push('ADMIN_TOKEN is missing: production needs an admin credential (or TRUST_ADMIN_HEADER=true behind a proxy that strips x-alga-admin)')
+  if (settings.ADMIN_TOKEN === undefined && settings.OIDC_ISSUER === undefined && settings.TRUST_ADMIN_HEADER !== true) {
+    faults.push('ADMIN_TOKEN is missing: production needs an admin credential (or OIDC_ISSUER, or TRUST_ADMIN_HEADER=true behind a proxy that strips x-alga-admin)')
   }
   return faults
 }
 
+/** Set, callers have to prove who they are: there is no local developer. */
+const CREDENTIAL_SCHEMES = ['ADMIN_TOKEN', 'OIDC_ISSUER', 'GUEST_TOKEN_SECRET', 'REDIS_SESSION_SECRET'] as const satisfies (keyof Settings)[]
+
+function hasCredentialScheme(settings: Settings): boolean {
+  return CREDENTIAL_SCHEMES.some(name => settings[name] !== undefined)
+}
+
 /** Whoever can connect can also try tokens, so that its length alone must make that hopeless. */
-function tokenFaults({ ADMIN_TOKEN: token, HOST, NODE_ENV }: Settings): string[] {
+function tokenFaults({ ADMIN_TOKEN: token, AI_INTERNAL_TOKEN, HOST, NODE_ENV }: Settings): string[] {
   const guessable = token !== undefined && token.length < ADMIN_TOKEN_MIN_CHARACTERS
-  return guessable && (NODE_ENV === 'production' || !isLoopback(HOST)) ? [`ADMIN_TOKEN is shorter than ${ADMIN_TOKEN_MIN_CHARACTERS} characters`] : []
+  return [
+    ...(guessable && (NODE_ENV === 'production' || !isLoopback(HOST)) ? [`ADMIN_TOKEN is shorter than ${ADMIN_TOKEN_MIN_CHARACTERS} characters`] : []),
+    ...(token !== undefined && token === AI_INTERNAL_TOKEN ? ['AI_INTERNAL_TOKEN equals ADMIN_TOKEN: nodes would be administrators'] : [])
+  ]
 }
 
 function isLoopback(host: string): boolean {
@@ -282,7 +369,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     }
   }
   const settings = parsed as unknown as Settings
-  faults.push(...groupFaults(settings))
+  faults.push(...groupFaults(settings), ...oidcFaults(settings), ...redisFaults(settings))
   const production = settings.NODE_ENV === 'production'
   if (production) faults.push(...productionFaults(settings, env))
   faults.push(...tokenFaults(settings))
@@ -292,8 +379,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     ...settings,
     production,
     // who sets a token and lets other machines in wants it to be asked for
-    trustAdminHeader: settings.TRUST_ADMIN_HEADER ?? (!production && (loopback || settings.ADMIN_TOKEN === undefined)),
-    developer: !production && settings.ADMIN_TOKEN === undefined,
+    trustAdminHeader: settings.TRUST_ADMIN_HEADER ?? (!production && (loopback || !hasCredentialScheme(settings))),
+    developer: !production && !hasCredentialScheme(settings),
     loopback,
     workerEnvironment: forWorkers(env)
   })

@@ -81,6 +81,8 @@ export const PROBE_ROUNDS = 3
 export const STORE_CHECK_TTL_MS = 5_000
 /** How long one check of a dependency may take. */
 export const CHECK_TIMEOUT_MS = 3_000
+/** How often dependencies are looked at for /health. */
+export const HEALTH_INTERVAL_MS = 30_000
 /** How long the start waits for the store's first answer before it goes on without. */
 export const STORE_START_TIMEOUT_MS = 10_000
 /** How long answers to uploads that shutdown cut off may take to leave. */
@@ -108,13 +110,15 @@ export const PAGE_MAX = 100
 export const PAGE_DEFAULT = 20
 /** First bytes of a file by which its type is told. */
 export const SNIFF_BYTES = 4100
-/** Subject that a file is shared with. */
-export const SUBJECT_MAX_CHARACTERS = 255
 /** Signed addresses of files: how long they work, at most and where nobody says. */
 export const SIGNED_URL_MAX_SECONDS = 604_800
 export const SIGNED_URL_DEFAULT_SECONDS = 3_600
 /** A read that is sent on to the store has to begin within this time. */
 export const REDIRECT_EXPIRES_SECONDS = 300
+/** Name of a file as a caller gives it; it is cleaned and cut to FILENAME_MAX_BYTES. */
+export const FILENAME_GIVEN_MAX_CHARACTERS = 1_024
+/** Body of a question for permission. */
+export const PERMISSION_BODY_MAX_BYTES = 16 * 1024
 /** Asking PERMISSION_CALLBACK_URL: until there is a connection, and until there is an answer; and how many at once. */
 export const PERMISSION_CONNECT_TIMEOUT_MS = 5_000
 export const PERMISSION_TIMEOUT_MS = 10_000
@@ -227,6 +231,8 @@ export const WORKER_RESTART_MAX_MS = 30_000
 export const WORKER_STABLE_MS = 10_000
 /** Messages of one worker that are no messages, or belong to nothing that runs: then it is killed. */
 export const WORKER_STRAY_MESSAGES_MAX = 100
+/** One message of a worker: the tensors of an answer, and what is said of them. */
+export const WORKER_MESSAGE_MAX_BYTES = 272 * 1024 * 1024
 /** Of a line that a worker writes to its standard output or error. */
 export const WORKER_LOG_LINE_MAX_CHARACTERS = 4096
 /** Loading a model to see whether it loads, the download of it included; and bringing one of this machine in. */
@@ -243,6 +249,12 @@ export const JOB_PRIORITY_MAX = 10
 export const POOL_LINE_MAX = 256
 /** A worker that has not said that it is ready by then is taken for dead: loading a GPU's libraries takes long. */
 export const WORKER_START_TIMEOUT_MS = 60_000
+/** What somebody waits for the answer of gets a worker of its own when it has waited this long for workers that are all at jobs. */
+export const SPARE_WORKER_AFTER_MS = 500
+/** That worker ends after this long without another order. */
+export const SPARE_WORKER_IDLE_MS = 60_000
+/** Keys of staging that one run of a worker writes, and that are remembered; the sweeper comes for more. */
+export const STAGING_KEYS_PER_RUN_MAX = 10_000
 /** Loaded models of one worker; the least recently used is released. */
 export const SESSIONS_PER_WORKER_MAX = 4
 /** A worker that was started to look at one model ends after this long without another. */
@@ -307,6 +319,29 @@ export const EXEC_MEASURE_INTERVAL_MS = 250
 export const EXEC_LINE_MAX_BYTES = 64 * 1024
 /** How long the output of a command that has ended is read where something that it left running holds it open. */
 export const EXEC_PIPES_GRACE_MS = 1000
+
+/** Asking ffmpeg for its version, at the start. */
+export const FFMPEG_VERSION_TIMEOUT_MS = 10_000
+/** Looking at a video: at its header, and then through all of it to count its frames. */
+export const VIDEO_PROBE_TIMEOUT_MS = 60_000
+export const VIDEO_COUNT_TIMEOUT_MS = 300_000
+/** What may be said of a video that has no end of it: streams, tags. */
+export const VIDEO_PROBE_OUTPUT_MAX_BYTES = 4 * 1024 * 1024
+/** Pixels of one frame, where the model's manifest sets no bound (8K and a little more), and of one that a model makes; sides of both. */
+export const VIDEO_PIXELS_MAX = 8192 * 4608
+export const VIDEO_RESULT_PIXELS_MAX = 16_384 * 8704
+export const VIDEO_SIDE_MAX = 16_384
+/** Frames, and seconds from the first to the last. */
+export const VIDEO_FRAMES_MAX = 2_000_000
+export const VIDEO_DURATION_MAX_SECONDS = 12 * 3600
+/** Streams of sound that are kept. */
+export const VIDEO_SOUNDS_MAX = 16
+/** One piece of memory of ffmpeg: whatever a header says. */
+export const VIDEO_ALLOCATION_MAX_BYTES = 1024 * 1024 * 1024
+/** The part of the frames that may be beyond decoding; up to that the decoder conceals them. */
+export const VIDEO_DAMAGED_MAX = 0.1
+/** What is kept of the messages of ffmpeg. */
+export const VIDEO_MESSAGES_MAX_CHARACTERS = 4096
 
 /** A place among a user's active jobs that was reserved, and whose holder gave no sign for this long, is free again. */
 export const RESERVATION_TTL_MS = 60_000

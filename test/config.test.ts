@@ -165,3 +165,45 @@ t.test('workers get paths and GPU settings of the environment, and no secret', a
   const { workerEnvironment } = readConfig({ ...S3, PATH: '/bin', CUDA_VISIBLE_DEVICES: '1', NODE_OPTIONS: '--inspect', ADMIN_TOKEN: 'a-long-enough-token', AWS_SECRET_ACCESS_KEY: 'x' })
   t.same(workerEnvironment, { PATH: '/bin', CUDA_VISIBLE_DEVICES: '1' })
 })
+
+t.test('an address of Redis is one, without options, and its password is in no message', async t => {
+  for (const good of ['redis://127.0.0.1', 'redis://:hunter2@redis:6379/1', 'rediss://user:p%40ss@[::1]:6380/15']) t.same(faultsOf({ REDIS_URL: good }), [])
+  for (const bad of ['127.0.0.1:6379', 'http://hunter2@host', 'redis://', 'redis://:hunter2@host/name', 'redis://:hunter2@host/1/2', 'redis://:hunter2@host?family=6', 'redis://:hunter2@host#x', 'redis://:hunter2%zz@host', '/tmp/redis.sock']) {
+    const [fault = '', ...more] = faultsOf({ REDIS_URL: bad })
+    t.match(fault, /^REDIS_URL must be a redis:\/\/ or rediss:\/\/ address/, bad)
+    t.notMatch(fault, /hunter2/)
+    t.same(more, [])
+  }
+})
+
+t.test('session tokens need a Redis to be in, and are a credential scheme', async t => {
+  t.same(faultsOf({ REDIS_SESSION_SECRET: 'salt' }), ['REDIS_URL is missing: REDIS_SESSION_SECRET needs it'])
+  t.match(readConfig({ REDIS_SESSION_SECRET: 'salt', REDIS_URL: 'redis://127.0.0.1' }), { developer: false, REDIS_SESSION_PREFIX: ':1:', REDIS_SESSION_ITERATIONS: 1 })
+  t.match(readConfig({ REDIS_URL: 'redis://127.0.0.1' }), { developer: true })
+})
+
+t.test('an issuer needs an audience, and what belongs to an issuer needs one', async t => {
+  t.match(faultsOf({ OIDC_ISSUER: 'https://id.example.com' }), [/^OIDC_AUDIENCE is missing/])
+  t.same(faultsOf({ OIDC_JWKS_URL: 'https://id.example.com/keys', OIDC_TENANT_ID: 'x' }), ['OIDC_JWKS_URL is set, but OIDC_ISSUER is missing', 'OIDC_TENANT_ID is set, but OIDC_ISSUER is missing'])
+  t.match(faultsOf({ OIDC_ISSUER: 'id.example.com', OIDC_AUDIENCE: 'x' }), [/^OIDC_ISSUER must be an http or https address/])
+  t.equal(readConfig({ OIDC_ISSUER: 'https://id.example.com/', OIDC_AUDIENCE: 'x' }).OIDC_ISSUER, 'https://id.example.com/', 'a slash at its end counts')
+  t.match(faultsOf({ OIDC_CLAIM_ACCOUNT: 'a"b', OIDC_CLAIM_TENANT: 'ä' }), [/^OIDC_CLAIM_TENANT must be/, /^OIDC_CLAIM_ACCOUNT must be/])
+})
+
+t.test('with a credential scheme there is no developer, and an issuer is an admin credential', async t => {
+  const issuer = { OIDC_ISSUER: 'https://id.example.com', OIDC_AUDIENCE: 'x' }
+  for (const env of [issuer, { GUEST_TOKEN_SECRET: 'x'.repeat(32) }, { ADMIN_TOKEN: 'x'.repeat(16) }]) {
+    const name = Object.keys(env).join()
+    t.match(readConfig(env), { developer: false, trustAdminHeader: true }, name)
+    t.match(readConfig({ ...env, HOST: '0.0.0.0' }), { developer: false, trustAdminHeader: false }, name)
+  }
+  t.match(readConfig({ NODE_ENV: 'production', ...issuer }), { production: true, developer: false, trustAdminHeader: false })
+  t.match(faultsOf({ NODE_ENV: 'production', GUEST_TOKEN_SECRET: 'x'.repeat(32) }), [/^ADMIN_TOKEN is missing/])
+})
+
+t.test('secrets that are too short, or the same, are refused without being repeated', async t => {
+  t.match(faultsOf({ GUEST_TOKEN_SECRET: 'hush'.repeat(7) }), [/^GUEST_TOKEN_SECRET must have at least 32 characters$/])
+  t.match(faultsOf({ AI_INTERNAL_TOKEN: 'hush' }), [/^AI_INTERNAL_TOKEN must have at least 16 characters$/])
+  t.match(faultsOf({ AI_INTERNAL_TOKEN: 'h ush' }), [/^AI_INTERNAL_TOKEN must consist of/])
+  t.match(faultsOf({ AI_INTERNAL_TOKEN: 'hush'.repeat(4), ADMIN_TOKEN: 'hush'.repeat(4) }), [/^AI_INTERNAL_TOKEN equals ADMIN_TOKEN/])
+})
