@@ -20,6 +20,7 @@ import { RecordStoreFailed } from '../records/port.ts'
 import { jobRetryDelayMs } from './backoff.ts'
 import type { JobsContext } from './context.ts'
 import { progressNotes } from './progress-notes.ts'
+import { stagingKeys } from '../inference/staging-keys.ts'
 import { deleteStaged, publishResults } from './results.ts'
 
 /** Why it is to end early. */
@@ -107,6 +108,7 @@ async function runModel(context: JobsContext, attempt: Attempt, model: ModelReco
     }
   })
   signal.throwIfAborted()
+  const staging = stagingKeys()
   try {
     const running = context.pool.run({
       id: `${job.id}.${token.slice(0, 8)}`, task: job.task, model: modelRef(model), params: job.params,
@@ -114,10 +116,15 @@ async function runModel(context: JobsContext, attempt: Attempt, model: ModelReco
     }, {
       signal, timeoutMs: context.config.JOB_TIMEOUT_MS,
       onStarted: () => notes.note({ stage: 'inference', progress: null, message: null }),
+      onStaging: staging.add,
       onProgress: progress => notes.note(progress)
     })
     attempt.phase = 'running'
     return await running
+  } catch (error) {
+    // a worker that was killed removes nothing
+    await deleteStaged(context, staging.all())
+    throw error
   } finally {
     await notes.end()
   }

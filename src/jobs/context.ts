@@ -8,6 +8,8 @@ import type { RecordStore } from '../records/port.ts'
 import type { Webhooks } from './webhooks.ts'
 
 export interface JobsContext {
+  /** name of this process among those that share the records */
+  node: string
   config: Config
   store: ObjectStore
   readiness: StoreReadiness

@@ -2,7 +2,7 @@
  * From a checked request and its inputs to a job. The inputs are objects by then, or become some here:
  *
  *   file, sha256, key   a row of the caller points there already
- *   tensors             one JSON object `{ "inputs": [...] }`, claimed and stored at its hash's own path
+ *   tensors             one JSON object `{ "inputs": [...] }`, or one of their bytes, claimed and stored at its hash's own path
  *   parts of a body     staged (draft.ts), claimed and copied
  *
  * Where a collector has taken a hash in between, the inputs are made again. An idempotency key is looked up first, so that a
@@ -15,6 +15,8 @@ import type { Principal } from '../identity/principal.ts'
 import { collected, confirmStored, ask } from '../ingest/publish.ts'
 import { mayReach, ownerOf } from '../ingest/ownership.ts'
 import { ClientGone } from '../ingest/upload.ts'
+import type { WireTensor } from '../inference/port.ts'
+import { encodeTensors, TENSOR_FRAMES } from '../inference/tensor-frames.ts'
 import { QUEUE_FULL_RETRY_AFTER_SECONDS, RECLAIM_ATTEMPTS_MAX, RECLAIM_PAUSE_MS, TENSOR_JSON_MAX_BYTES, TENSOR_RANK_MAX } from '../limits.ts'
 import { putOnce } from '../objects/create-only.ts'
 import { canonicalKey } from '../objects/keys.ts'
@@ -92,11 +94,34 @@ function newJob({ config }: JobsContext, { principal, request, checked, inputs: 
 
 /** The input of a JSON body. @throws BAD_REQUEST where the task takes something else */
 export function inputOf(context: JobsContext, principal: Principal, { task }: CheckedRequest, input: JobInputRequest): InputSource {
-  if (!('tensors' in input)) return { identity: input, make: async () => [await ownedInput(context, principal, input)] }
+  if (!('tensors' in input)) {
+    return {
+      identity: input,
+      async make() {
+        const owned = await ownedInput(context, principal, input)
+        assertNotEmpty(task, [owned])
+        return [owned]
+      }
+    }
+  }
   if (task.input !== 'tensors' && task.input !== 'any') throw invalid({ field: 'input', message: `must be ${task.input === 'image' ? 'an image' : 'a video'}: the task ${task.name} takes no tensors` })
-  const bytes = tensorBytes(input.tensors)
+  return tensorSource(context, tensorBytes(input.tensors), 'application/json')
+}
+
+/** Tensors byte for byte: what a binary tensor may hold that JSON cannot say stays. @throws PAYLOAD_TOO_LARGE */
+export function tensorsAsTheyAre(context: JobsContext, tensors: readonly WireTensor[]): InputSource {
+  return tensorSource(context, assertSmall(encodeTensors(tensors)), TENSOR_FRAMES)
+}
+
+function tensorSource(context: JobsContext, bytes: Buffer, contentType: string): InputSource {
   const sha256 = sha256Of(bytes)
-  return { identity: { tensors: sha256 }, make: async () => [await tensorInput(context, bytes, sha256)] }
+  return { identity: { tensors: sha256 }, make: async () => [await tensorInput(context, bytes, { sha256, contentType })] }
+}
+
+/** No image has 0 bytes: who waits for a worker to say so waits in vain. @throws BAD_REQUEST */
+export function assertNotEmpty(task: CheckedRequest['task'], inputs: readonly { name: string, size: number }[]): void {
+  const empty = task.input === 'any' ? undefined : inputs.find(({ size }) => size === 0)
+  if (empty !== undefined) throw invalid({ field: empty.name, message: `is empty: the task ${task.name} takes no file of 0 bytes` })
 }
 
 type ByRow = Exclude<JobInputRequest, { tensors: unknown[] }>
@@ -124,8 +149,11 @@ const { rawJSON } = JSON as typeof JSON & { rawJSON(text: string): unknown }
 /** Whole numbers beyond 2^53 come as bigint, and stay exact. @throws BAD_REQUEST, PAYLOAD_TOO_LARGE */
 function tensorBytes(tensors: readonly unknown[]): Buffer {
   if (isDeeperThan(tensors, TENSORS_DEPTH_MAX)) throw invalid({ field: 'input.tensors', message: `must not be nested more than ${TENSORS_DEPTH_MAX} deep` })
-  const bytes = Buffer.from(JSON.stringify({ inputs: tensors }, hasBigInt(tensors) ? (_key, value: unknown) => typeof value === 'bigint' ? rawJSON(String(value)) : value : undefined))
-  if (bytes.length > TENSOR_JSON_MAX_BYTES) throw new PenstockError('PAYLOAD_TOO_LARGE', { message: `the tensors have more than ${TENSOR_JSON_MAX_BYTES} bytes as JSON`, details: { field: 'input.tensors', limit_bytes: TENSOR_JSON_MAX_BYTES } })
+  return assertSmall(Buffer.from(JSON.stringify({ inputs: tensors }, hasBigInt(tensors) ? (_key, value: unknown) => typeof value === 'bigint' ? rawJSON(String(value)) : value : undefined)))
+}
+
+function assertSmall(bytes: Buffer): Buffer {
+  if (bytes.length > TENSOR_JSON_MAX_BYTES) throw new PenstockError('PAYLOAD_TOO_LARGE', { message: `the tensors have more than ${TENSOR_JSON_MAX_BYTES} bytes`, details: { field: 'input.tensors', limit_bytes: TENSOR_JSON_MAX_BYTES } })
   return bytes
 }
 
@@ -136,8 +164,8 @@ function hasBigInt(value: unknown): boolean {
   return (Array.isArray(value) ? value : Object.values(value)).some(hasBigInt)
 }
 
-async function tensorInput({ store, records, readiness }: JobsContext, bytes: Buffer, sha256: string): Promise<NewJobInput> {
-  const object = { sha256, key: canonicalKey(sha256, 'object'), size: bytes.length, contentType: 'application/json' }
+async function tensorInput({ store, records, readiness }: JobsContext, bytes: Buffer, { sha256, contentType }: { sha256: string, contentType: string }): Promise<NewJobInput> {
+  const object = { sha256, key: canonicalKey(sha256, 'object'), size: bytes.length, contentType }
   const abilities = await ask('S3_PUT_FAILED', () => readiness.ensure())
   const claim = await records.objects.claim(object)
   if (claim === undefined) throw collected('the hash of the tensors is being collected')

@@ -19,7 +19,7 @@ import { JOB_COPIES_MAX, RECLAIM_ATTEMPTS_MAX, RECLAIM_PAUSE_MS, REF_IMAGES_MAX 
 import type { NewJobInput } from '../records/jobs-port.ts'
 import { noPlace, takePlace } from './active-place.ts'
 import type { JobsContext } from './context.ts'
-import { createJob, findRepeated, type Created, type InputSource } from './create-job.ts'
+import { assertNotEmpty, createJob, findRepeated, type Created, type InputSource } from './create-job.ts'
 import type { CreateOptions, JobDraft, JobRequest } from './port.ts'
 import { checkIdempotencyKey, checkRequest, invalid, userIdOf } from './request.ts'
 import { deleteStaged } from './results.ts'
@@ -79,6 +79,7 @@ export async function beginDraft(context: JobsContext, principal: Principal, use
     const asked: JobRequest = { ...request, ...(named !== undefined && { user_id: named }) }
     const checked = await checkRequest(records.models, config, principal, asked)
     if (checked.task.input !== 'any' && !parts.some(({ name }) => name === 'input')) throw invalid({ field: 'input', message: `is required: the task ${checked.task.name} needs one` })
+    assertNotEmpty(checked.task, parts)
     const inputs = sourceOf(context, parts)
     const creation = { principal, request: asked, checked, inputs, place, startedAt, options: commitOptions }
     return await findRepeated(context, creation) ?? await createInPlace(creation)

@@ -1,11 +1,12 @@
 /**
  * A synchronous inference on a node without workers: a job of the highest priority, which a node that has them takes. Its
- * result is read back from the bucket, and the job removed, whatever became of it. Tensors travel as JSON, which has no NaN.
+ * result is read back from the bucket, and the job removed, whatever became of it. Tensors travel byte for byte, so that it is
+ * all the same which kind of node was asked.
  */
 import { buffer } from 'node:stream/consumers'
 import { PenstockError } from '../errors.ts'
-import { InferenceFailed, type Datatype, type InferenceFailureCode, type WireTensor } from '../inference/port.ts'
-import { jsonOfTensor, parseTensorJson, tensorOfJson } from '../inference/tensor-json.ts'
+import { InferenceFailed, type InferenceFailureCode, type WireTensor } from '../inference/port.ts'
+import { decodeTensors } from '../inference/tensor-frames.ts'
 import type { Log } from '../ingest/context.ts'
 import { inferenceError, type Infer } from '../models/infer.ts'
 import type { ObjectStore } from '../objects/port.ts'
@@ -17,13 +18,13 @@ export interface InferAsJobOptions {
   store: Pick<ObjectStore, 'open'>
   /** from creating the job to its result */
   timeoutMs: number
-  /** largest result that is read back, in bytes of JSON */
+  /** largest result that is read back */
   maxBytes: number
   log: Log
 }
 
 type Request = Parameters<Infer>[0]
-const RESULT = 'output.json'
+const RESULT = 'output.tensors'
 
 export function inferAsJob(options: InferAsJobOptions): Infer {
   return async request => {
@@ -41,7 +42,7 @@ export function inferAsJob(options: InferAsJobOptions): Infer {
 
 async function runJob(options: InferAsJobOptions, { principal, model, tensors, outputs }: Request, signal: AbortSignal): Promise<WireTensor[]> {
   const { jobs, log } = options
-  const job = await jobs.createInference(principal, { model, tensors: tensors.map(inputOf) }, { signal })
+  const job = await jobs.createInference(principal, { model, tensors }, { signal })
   try {
     await completion(job.watch(signal))
     const found = await readResult(options, job)
@@ -73,20 +74,11 @@ function failureOf(failure: JobFailure | undefined): InferenceFailed {
 
 async function readResult({ store, maxBytes }: InferAsJobOptions, job: InferenceJob): Promise<WireTensor[]> {
   const file = await job.result(RESULT)
-  if (file.size > maxBytes) throw new PenstockError('PAYLOAD_TOO_LARGE', { message: `the outputs have ${file.size} bytes as JSON, and at most ${maxBytes} are answered here: run it as a job` })
+  if (file.size > maxBytes) throw new PenstockError('PAYLOAD_TOO_LARGE', { message: `the outputs have ${file.size} bytes, and at most ${maxBytes} are answered here: run it as a job` })
   const { body } = await store.open(file.key)
-  const { outputs } = parseTensorJson((await buffer(body)).toString()) as { outputs: { name: string, shape: number[], datatype: Datatype, data: unknown }[] }
-  return outputs.map(tensorOfJson)
+  return decodeTensors(await buffer(body))
 }
 
 function missing(name: string): never {
   throw new InferenceFailed('internal_error', `the result has no output ${name}`)
-}
-
-const { rawJSON } = JSON as typeof JSON & { rawJSON(text: string): unknown }
-
-/** As JSON.stringify writes it exactly, also whole numbers beyond 2^53. */
-function inputOf(tensor: WireTensor): unknown {
-  const json = parseTensorJson(jsonOfTensor(tensor)) as { data: unknown[] }
-  return { ...json, data: json.data.map(value => (typeof value === 'bigint' ? rawJSON(String(value)) : value)) }
 }

@@ -1,9 +1,10 @@
 /** What the edge asks of the jobs domain. Every method decides on rows: a job of another is `job_not_found`. */
 import type { Readable } from 'node:stream'
-import type { WorkerStatus } from '../inference/port.ts'
+import type { WireTensor } from '../inference/port.ts'
 import type { Principal } from '../identity/principal.ts'
 import type { FileRecord, JobEvent, JobRecord, JobWebhook, JobStatus, ModelRecord, QueueStats } from '../records/jobs-port.ts'
 import type { PageQuery } from '../records/port.ts'
+import type { ShownWorker } from './node-beats.ts'
 
 export type JobInputRequest =
   | { file_id: string }
@@ -59,7 +60,7 @@ export interface JobService {
    * For synchronous inference alone: tensors through the model as it is, whatever task it is for, ahead of other jobs, never from
    * earlier results, and beside the active jobs of the user. @throws INSUFFICIENT_SCOPE, BAD_REQUEST, PAYLOAD_TOO_LARGE, QUEUE_FULL …
    */
-  createInference(principal: Principal, request: { model: ModelRecord, tensors: unknown[] }, options?: Pick<CreateOptions, 'signal'>): Promise<InferenceJob>
+  createInference(principal: Principal, request: { model: ModelRecord, tensors: readonly WireTensor[] }, options?: Pick<CreateOptions, 'signal'>): Promise<InferenceJob>
   /**
    * Multipart creation: takes slot and place. `userId` stands before the files. With an idempotency key that is known no place
    * is needed: no job comes of it. @throws SERVICE_BUSY, USER_HAS_ACTIVE_JOB
@@ -79,5 +80,6 @@ export interface JobService {
   downloadToken(principal: Principal, id: string, request: { name: string, expires_in: number }): Promise<{ token: string, expiresAt: number }>
   /** @throws FILE_NOT_FOUND for a token that is unknown, used or over */
   takeDownload(token: string): Promise<FileRecord>
-  queue(): Promise<QueueStats & { workers: WorkerStatus[] }>
+  /** Of all nodes; what they say of their workers is some seconds old. */
+  queue(): Promise<QueueStats & { workers: ShownWorker[] }>
 }

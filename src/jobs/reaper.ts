@@ -5,7 +5,6 @@
 import { REAP_BATCH } from '../limits.ts'
 import { jobRetryDelayMs } from './backoff.ts'
 import type { JobsContext } from './context.ts'
-import { isTerminal } from './watch.ts'
 
 export interface Reaper { stop(): Promise<void> }
 
@@ -35,9 +34,6 @@ async function reap({ config, records: { jobs }, webhooks, log }: Pick<JobsConte
     reaped = lost.reaped
     if (reaped > 0) log.warn({ action: 'jobs.reaped', jobs: reaped })
     // they ended with nobody who tells of it
-    for (const id of lost.ended) {
-      const job = await jobs.get(id)
-      if (job !== undefined && isTerminal(job)) webhooks.follow(job, job.lastSeq - 1)
-    }
+    if (lost.ended.length > 0) webhooks.look()
   }
 }

@@ -1,7 +1,6 @@
 /** Removes a job with its events, inputs and results. One that waits is cancelled first; one that runs too, and is waited for. */
 import { PenstockError } from '../errors.ts'
 import { RETENTION_BATCH } from '../limits.ts'
-import { cancelJob } from './cancel-job.ts'
 import type { JobsContext } from './context.ts'
 import { isTerminalEvent, type JobWatchers } from './watch.ts'
 
@@ -11,9 +10,7 @@ const RETRY_AFTER_SECONDS = 5
 
 /** A job that is gone already is no fault. @throws SERVICE_BUSY where it does not end */
 export async function removeJob(context: Pick<JobsContext, 'config' | 'records' | 'webhooks'>, watchers: JobWatchers, id: string): Promise<void> {
-  const { config, records: { jobs } } = context
-  const found = await jobs.get(id)
-  if (found?.status === 'queued') await cancelJob(context, found)
+  const { config, records: { jobs }, webhooks } = context
   for (let cancels = 0; await jobs.remove(id) === 'running'; cancels++) {
     if (cancels === CANCELS_MAX) throw new PenstockError('SERVICE_BUSY', { retryAfterSeconds: RETRY_AFTER_SECONDS })
     const job = await jobs.requestCancel(id)
@@ -21,6 +18,8 @@ export async function removeJob(context: Pick<JobsContext, 'config' | 'records' 
     const patience = AbortSignal.timeout(config.CANCEL_GRACE_MS + config.JOB_LEASE_MS)
     for await (const event of watchers.watch(id, job?.lastSeq ?? 0, patience)) if (isTerminalEvent(event)) break
   }
+  // what nobody was told of by then
+  webhooks.look()
 }
 
 /** Removes jobs that finished before `before`, at most RETENTION_BATCH. Returns how many. */

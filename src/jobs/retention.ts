@@ -1,9 +1,9 @@
 /**
  * What nobody needs any more: jobs that finished more than JOB_RETENTION_DAYS ago, with their events, inputs and results, and
- * rows whose time is over. In small batches, each a transaction of its own. Any number of nodes may do it at once. Objects
+ * rows whose time is over, minted tokens among them. In small batches, each a transaction of its own. Any number of nodes may do it at once. Objects
  * that nothing points at then are the collector's.
  */
-import { RETENTION_BATCH, RETENTION_INTERVAL_MS } from '../limits.ts'
+import { RETENTION_BATCH, RETENTION_INTERVAL_MS, TOKENS_OVER_KEPT_MS } from '../limits.ts'
 import type { JobsContext } from './context.ts'
 import { removeFinished } from './remove-job.ts'
 
@@ -47,8 +47,9 @@ export function startRetention(context: Context, { intervalMs = RETENTION_INTERV
 
 /** Returns how many jobs were removed. Each batch that is not full is the last, and so is one of which some could not be removed. */
 export async function sweepJobs(context: Context, stopped: () => boolean = () => false, now = Date.now()): Promise<number> {
-  const { config, records: { jobs } } = context
+  const { config, records: { jobs, tokens } } = context
   while (!stopped() && await jobs.pruneLapsed(RETENTION_BATCH) >= RETENTION_BATCH) { /* the next batch */ }
+  while (!stopped() && await tokens.prune(now - TOKENS_OVER_KEPT_MS, RETENTION_BATCH) === RETENTION_BATCH) { /* the next batch */ }
   if (config.JOB_RETENTION_DAYS === 0) return 0
   let removed = 0
   for (let batch = RETENTION_BATCH; batch === RETENTION_BATCH && !stopped(); removed += batch) {

@@ -15,6 +15,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { CLAIM_POLL_INTERVAL_MS, HELD_LOOK_INTERVAL_MS, JOBS_PERSISTING_MAX } from '../limits.ts'
 import { newAttempt, runAttempt, type Attempt } from './attempt.ts'
 import type { JobsContext } from './context.ts'
+import { startBeats } from './node-beats.ts'
 import { startReaper } from './reaper.ts'
 
 export interface Runner {
@@ -25,7 +26,7 @@ export interface Runner {
 export function startRunner(context: JobsContext): Runner {
   const { config, pool, log, webhooks } = context
   const { jobs } = context.records
-  const node = `${hostname()}/${randomUUID().slice(0, 8)}`
+  const node = `${hostname()}/${context.node}`
   const held = new Map<Attempt, Promise<void>>()
   // without the file its commands are unknown here; another node may have it
   const exceptTasks = config.EXEC_TASKS_FILE === undefined ? ['exec'] : []
@@ -48,8 +49,7 @@ export function startRunner(context: JobsContext): Runner {
       // claimed again while this node still held it: the lease was over
       for (const other of held.keys()) if (other.job.id === job.id) other.stop('lost')
       if (stopping) attempt.stop('shutdown')
-      // before its first claim a job has one event that nobody was told of
-      const giveUp = webhooks.follow(job, job.attempt === 1 ? job.lastSeq - 1 : job.lastSeq)
+      const giveUp = webhooks.follow(job)
       held.set(attempt, hold(attempt, giveUp))
     }
   }
@@ -77,9 +77,10 @@ export function startRunner(context: JobsContext): Runner {
   const claims = wanted(claimAll, error => log.warn({ action: 'jobs.claim.failed', err: error }))
   const beats = wanted(beat, error => log.warn({ action: 'jobs.heartbeat.failed', err: error }), Math.min(HELD_LOOK_INTERVAL_MS, config.JOB_LEASE_MS / 6))
   const reaper = startReaper(context)
+  const nodeBeats = startBeats(context)
   const unsubscribe = jobs.subscribe(hint => {
     if (hint.kind === 'queued') return claims.want()
-    const attempt = [...held.keys()].find(({ job }) => job.id === hint.jobId)
+    const attempt = hint.kind === 'job' ? [...held.keys()].find(({ job }) => job.id === hint.jobId) : undefined
     if (attempt === undefined) return
     if (attempt.ownHints > 0) attempt.ownHints -= 1
     else beats.want()
@@ -102,7 +103,7 @@ export function startRunner(context: JobsContext): Runner {
     for (const attempt of held.keys()) attempt.stop('shutdown')
     await Promise.all(held.values())
     clearInterval(lease)
-    await beats.close()
+    await Promise.all([beats.close(), nodeBeats.stop()])
   }
 
   let stopped: Promise<void> | undefined

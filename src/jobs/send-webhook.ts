@@ -10,6 +10,8 @@ import { AddressRefused, isPrivateAddress, literalAddress, publicLookup } from '
 
 export interface WebhookRequest {
   url: string
+  /** of the event: the same each time it is sent */
+  id: string
   body: string
   secret: string
   allowPrivate: boolean
@@ -23,7 +25,7 @@ export function signatureOf(body: string, secret: string): string {
 }
 
 /** The status that came back. @throws AddressRefused; whatever kept an answer from coming */
-export async function sendWebhook({ url: text, body, secret, allowPrivate, signal, timeoutMs = WEBHOOK_TIMEOUT_MS }: WebhookRequest): Promise<number> {
+export async function sendWebhook({ url: text, id, body, secret, allowPrivate, signal, timeoutMs = WEBHOOK_TIMEOUT_MS }: WebhookRequest): Promise<number> {
   const url = new URL(text)
   const address = literalAddress(url)
   if (!allowPrivate && address !== undefined && isPrivateAddress(address)) throw new AddressRefused(address)
@@ -33,7 +35,7 @@ export async function sendWebhook({ url: text, body, secret, allowPrivate, signa
     signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
     headers: {
       'content-type': 'application/json', 'content-length': Buffer.byteLength(body), 'user-agent': 'penstock-webhooks',
-      'x-penstock-signature': signatureOf(body, secret)
+      'x-penstock-event-id': id, 'x-penstock-signature': signatureOf(body, secret)
     },
     ...(!allowPrivate && { lookup: publicLookup() })
   }

@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { PenstockError } from '../errors.ts'
 import { assertMayReadJobs, assertMayWriteJobs } from '../identity/permissions.ts'
 import type { Principal } from '../identity/principal.ts'
+import type { WireTensor } from '../inference/port.ts'
 import { tensor } from '../inference/tasks/tensor.ts'
 import { mayReach, ownerOf } from '../ingest/ownership.ts'
 import { DOWNLOAD_TOKEN_MAX_SECONDS, JOB_PRIORITY_MAX } from '../limits.ts'
@@ -15,9 +16,10 @@ import { noPlace, takePlace } from './active-place.ts'
 import { cancelJob } from './cancel-job.ts'
 import { sha256Of } from './canonical-json.ts'
 import type { JobsContext } from './context.ts'
-import { createJob, findRepeated, inputOf, type Created } from './create-job.ts'
+import { createJob, findRepeated, inputOf, tensorsAsTheyAre, type Created } from './create-job.ts'
 import { beginDraft } from './draft.ts'
 import type { CreateOptions, JobInputRequest, JobRequest, JobService } from './port.ts'
+import { allWorkers } from './node-beats.ts'
 import { removeJob } from './remove-job.ts'
 import { checkRequest, invalid } from './request.ts'
 import { isTerminal, jobWatchers } from './watch.ts'
@@ -84,8 +86,8 @@ export function createJobService(context: JobsContext): JobService {
       return watchers.watch(id, after, signal)
     },
     async cancel(principal, id) {
-      const before = await change(principal, id)
-      const job = await cancelJob(context, before)
+      await change(principal, id)
+      const job = await cancelJob(context, id)
       if (job === undefined) throw new PenstockError('JOB_NOT_FOUND')
       return job
     },
@@ -119,7 +121,10 @@ export function createJobService(context: JobsContext): JobService {
       if (file === undefined) throw new PenstockError('FILE_NOT_FOUND')
       return file
     },
-    queue: async () => ({ ...await jobs.stats(), workers: context.pool.status() })
+    async queue() {
+      const [stats, workers] = await Promise.all([jobs.stats(), allWorkers(context)])
+      return { ...stats, workers }
+    }
   }
 }
 
@@ -139,13 +144,13 @@ async function create(context: JobsContext, principal: Principal, request: JobRe
   }
 }
 
-async function createInference(context: JobsContext, principal: Principal, { model, tensors }: { model: ModelRecord, tensors: unknown[] }, options: CreateOptions): Promise<JobRecord> {
+async function createInference(context: JobsContext, principal: Principal, { model, tensors }: { model: ModelRecord, tensors: readonly WireTensor[] }, options: CreateOptions): Promise<JobRecord> {
   assertMayWriteJobs(principal, context.config)
   const startedAt = Date.now()
   const request = { model: model.name, version: model.version, priority: JOB_PRIORITY_MAX, cache: false }
   // for no user, so that it is not counted among the active jobs of the caller
   const checked = { model, task: tensor, params: {}, userId: null, priority: JOB_PRIORITY_MAX, cache: false, webhook: null }
-  const inputs = inputOf(context, principal, checked, { tensors })
+  const inputs = tensorsAsTheyAre(context, tensors)
   const { job } = await createJob(context, { principal, request, checked, inputs, place: noPlace, startedAt, options })
   return job
 }

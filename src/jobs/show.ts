@@ -13,6 +13,8 @@ export interface ShownJob {
   status: JobRecord['status']
   stage: string | null
   progress: number | null
+  /** there while a running job is being cancelled */
+  cancel_requested?: true
   attempt: number
   created_at: string
   updated_at: string
@@ -32,6 +34,7 @@ export function showJob(job: JobRecord, base = ''): ShownJob {
   return {
     job_id: job.id, user_id: job.userId, client_id: job.owner.clientId, model: job.model,
     status: job.status, stage: job.stage, progress: job.progress, attempt: job.attempt,
+    ...(job.status === 'processing' && job.cancelRequested && { cancel_requested: true as const }),
     created_at: time(job.createdAt), updated_at: time(job.updatedAt),
     ...(job.startedAt !== null && { started_at: time(job.startedAt) }),
     ...(job.completedAt !== null && { completed_at: time(job.completedAt) }),

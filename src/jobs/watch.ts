@@ -22,7 +22,8 @@ export function isTerminalEvent({ event }: { event: JobEventName }): boolean {
 export interface JobWatchers {
   /**
    * Events behind `after`, then as they come. Ends behind the terminal event of the latest run, also where that is not behind
-   * `after`; when the job is removed; and when the signal aborts.
+   * `after`; when the job is removed, behind the
+   * event that it ended with; and when the signal aborts.
    */
   watch(id: string, after: number, signal: AbortSignal): AsyncGenerator<JobEvent, void, undefined>
 }
@@ -36,7 +37,7 @@ interface Watched {
   looks: Map<number, Promise<Look>>
 }
 
-export function jobWatchers(jobs: Pick<JobRecords, 'events' | 'get' | 'subscribe'>, pollMs = WATCH_POLL_INTERVAL_MS): JobWatchers {
+export function jobWatchers(jobs: Pick<JobRecords, 'events' | 'farewell' | 'get' | 'subscribe'>, pollMs = WATCH_POLL_INTERVAL_MS): JobWatchers {
   const watched = new Map<string, Watched>()
   let stopListening: (() => void) | undefined
 
@@ -78,9 +79,15 @@ export function jobWatchers(jobs: Pick<JobRecords, 'events' | 'get' | 'subscribe
     if (events.length === JOB_EVENTS_BATCH) return { events, next: 'more' }
     if (last !== undefined && !isTerminalEvent(last)) return { events, next: 'wait' }
     const job = await jobs.get(id)
-    if (job === undefined) return { events, next: 'over' }
+    if (job === undefined) return { events: [...events, ...await lastOfRemoved(id, last?.seq ?? after)], next: 'over' }
     if (job.lastSeq > (last?.seq ?? after)) return { events, next: 'more' }
     return { events, next: isTerminal(job) ? 'over' : 'wait' }
+  }
+
+  /** It may have ended, and been removed, between two looks. */
+  async function lastOfRemoved(id: string, after: number): Promise<JobEvent[]> {
+    const farewell = await jobs.farewell(id)
+    return farewell !== undefined && farewell.event.seq > after ? [farewell.event] : []
   }
 
   function look(id: string, after: number): Promise<Look> {

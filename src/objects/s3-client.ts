@@ -32,6 +32,8 @@ export interface S3Options {
   forcePathStyle: boolean
   /** Connections at most. Each running put or open needs one: more than the uploads and downloads at once. */
   maxSockets: number
+  /** As clients reach the server by themselves; unset: they do not. */
+  publicEndpoint?: string | undefined
   /** Bytes that the server copies in one request; default SINGLE_PUT_MAX_BYTES. */
   copyMaxBytes?: number
   /** Default: those of limits.ts. */
@@ -135,7 +137,8 @@ export async function retryConflicts<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
-function s3Client(options: S3Options, agents: S3Agents): S3Client {
+/** @param agents undefined: nothing will be sent */
+export function s3Client(options: S3Options, agents?: S3Agents): S3Client {
   return new S3Client({
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
     region: options.region,

@@ -28,12 +28,14 @@ import { copySource, describeAnswer, etagOr, head, unquote } from './s3-answers.
 import { retryConflicts, s3Calls, type S3Calls, type S3Options } from './s3-client.ts'
 import { answered, takenInstead } from './s3-errors.ts'
 import { s3Multipart } from './s3-multipart.ts'
+import { s3Presign } from './s3-presign.ts'
 import { watchStall } from './watch-stall.ts'
 
 export type { S3Options } from './s3-client.ts'
 
 export function s3ObjectStore(options: S3Options): ObjectStore {
   const s3 = s3Calls(options)
+  const presign = options.publicEndpoint === undefined ? undefined : s3Presign(options, options.publicEndpoint)
   const store: ObjectStore = {
     name: 's3',
     putMaxBytes: SINGLE_PUT_MAX_BYTES,
@@ -54,7 +56,11 @@ export function s3ObjectStore(options: S3Options): ObjectStore {
     delete: (key, signal) => remove(s3, key, signal),
     list: (prefix, listOptions) => list(s3, prefix, listOptions?.signal),
     ...s3Multipart(s3),
-    async close() { s3.close() }
+    ...presign?.presigns,
+    async close() {
+      presign?.close()
+      s3.close()
+    }
   }
   return store
 }

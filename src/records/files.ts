@@ -2,11 +2,13 @@
 import { fileOf } from './jobs-schema.ts'
 import type { FileRecord, FileRecords } from './jobs-port.ts'
 import type { Owner } from './port.ts'
+import { sharedFiles } from './files-shared.ts'
 import { FINALIZED, ownerText } from './schema.ts'
 import type { Records } from './schema.ts'
 
 export function fileRecords(records: Records): FileRecords {
   return {
+    ...sharedFiles(records),
     get: id => readFile(records, id),
     findOwned: async (by, owner) => await ownedUpload(records, by, owner) ?? await ownedFile(records, by, owner) ?? await ownedInput(records, by, owner)
   }

@@ -1,4 +1,6 @@
 /** What a caller does with a job: cancel, retry, remove. */
+import { sayFarewell } from './job-farewells.ts'
+import { userOf } from './holders.ts'
 import { cancelJob, changeJob } from './jobs-changes.ts'
 import type { JobRecord } from './jobs-port.ts'
 import { lockJob, readJob } from './jobs-rows.ts'
@@ -41,16 +43,24 @@ export async function retryJob(records: Records, id: string): Promise<boolean> {
   })
 }
 
-/** Its objects stay until the collector comes by. Downloads of its files are good for nothing then, and lapse. */
+/**
+ * One that waits is cancelled for it. Its objects stay until the collector comes by. Downloads of its files are good for
+ * nothing then, and lapse.
+ */
 export async function removeJob(records: Records, id: string): Promise<'removed' | 'running' | undefined> {
   return transact<'removed' | 'running' | undefined>(records, async work => {
-    const row = await lockJob(records, work, id)
-    if (row === undefined) return undefined
-    if (row.status === 'processing') return 'running'
+    const found = await lockJob(records, work, id)
+    if (found === undefined) return undefined
+    if (found.status === 'processing') return 'running'
+    if (found.status === 'queued') await cancelJob(records, work, found)
+    const row = found.status === 'queued' ? (await lockJob(records, work, id))! : found
+    await sayFarewell(records, work.trx, row)
     await work.trx.deleteFrom('files').where('id', 'in', query => query.selectFrom('job_results').select('file_id').where('job_id', '=', id)).execute()
     for (const table of ['job_results', 'job_inputs', 'job_events'] as const) await work.trx.deleteFrom(table).where('job_id', '=', id).execute()
     await work.trx.deleteFrom('jobs').where('id', '=', id).execute()
+    work.moved(row.status, undefined)
     work.tell({ kind: 'job', jobId: id })
+    work.tell({ kind: 'activity', user: userOf(row) })
     return 'removed'
   })
 }

@@ -3,6 +3,7 @@
  * seq is the next of the job, and gives a hint.
  */
 import type { Updateable } from 'kysely'
+import { userOf } from './holders.ts'
 import { withoutNul } from './jobs-schema.ts'
 import type { JobRow, JobsTable } from './jobs-schema.ts'
 import type { JobEventName, JobExecution, JobFailure } from './jobs-port.ts'
@@ -10,18 +11,22 @@ import { jsonText } from './schema.ts'
 import type { Records } from './schema.ts'
 import { closedTimings } from './stage-timings.ts'
 import type { Work } from './transact.ts'
+import { beginTelling, tellMore } from './webhooks.ts'
 
 export interface NewEvent { event: JobEventName, data?: Record<string, unknown>, stage?: string }
 
-/** Sets columns and writes the event. The times of a row do not go back with the clock. */
-export async function changeJob({ now }: Records, { trx, tell }: Work, row: JobRow, columns: Updateable<JobsTable>, event?: NewEvent): Promise<void> {
+/** Sets columns and writes the event, which its webhook is to hear of too. The times of a row do not go back with the clock. */
+export async function changeJob({ now }: Records, { trx, tell, moved }: Work, row: JobRow, columns: Updateable<JobsTable>, event?: NewEvent): Promise<void> {
   const time = Math.max(now(), row.updated_at)
   const seq = event === undefined ? row.last_seq : row.last_seq + 1
   await trx.updateTable('jobs').set({ ...columns, last_seq: seq, updated_at: time }).where('id', '=', row.id).execute()
+  if (columns.status !== undefined) moved(row.status, columns.status)
   if (event === undefined) return
   const data = jsonText({ jobId: row.id, ...event.data })
   await trx.insertInto('job_events').values({ job_id: row.id, seq, event: event.event, stage: event.stage ?? null, data, created_at: time }).execute()
+  if (row.webhook !== null) await (event.event === 'generation_started' ? beginTelling : tellMore)(trx, row.id, seq)
   tell({ kind: 'job', jobId: row.id })
+  if (event.event !== 'generation_progress') tell({ kind: 'activity', user: userOf(row) })
 }
 
 const NOBODY = { attempt_token: null, worker: null, lease_until: null } as const

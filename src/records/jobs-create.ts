@@ -4,7 +4,7 @@
  *   1. insert the job; where its idempotency key is taken, the job that has it is the answer, also while the queue is full
  *   2. is there room in the queue?
  *   3. uploads that held inputs go, and the job's references take their place, under the locks of their hashes
- *   4. the inputs, the first event, and the reservation is given back
+ *   4. the inputs, the first event (which its webhook is to hear of), and the reservation is given back
  *
  * Counting the waiting jobs reads each of them, and an exact limit lets one creation in at a time. Far from the limit
  * neither is needed: a count is believed for QUEUE_COUNT_TTL_MS as long as it leaves room for what others may add.
@@ -12,6 +12,7 @@
 import { sql } from 'kysely'
 import type { Insertable } from 'kysely'
 import { QUEUE_COUNT_MARGIN, QUEUE_COUNT_TTL_MS } from '../limits.ts'
+import { userOf } from './holders.ts'
 import { DELAYED, HAS_IDEMPOTENCY_KEY, holderText, jobOf, READY } from './jobs-schema.ts'
 import type { JobsTable } from './jobs-schema.ts'
 import type { CreateOutcome, JobRecord, NewJob, NewJobInput } from './jobs-port.ts'
@@ -22,6 +23,7 @@ import type { Records, RecordsTransaction } from './schema.ts'
 import { takeReferences } from './take-references.ts'
 import { transact, Undo } from './transact.ts'
 import type { Work } from './transact.ts'
+import { beginTelling } from './webhooks.ts'
 
 /** The last count of this store, and what it added since. */
 export interface QueueGauge { waiting: number, atMs: number }
@@ -49,8 +51,10 @@ async function createWithin(records: Records, work: Work, gauge: QueueGauge, job
   if (!await takeReferences(records, trx, job.inputs)) throw new Undo<CreateOutcome>({ outcome: 'reclaim' })
   await insertInputs(trx, job)
   await trx.insertInto('job_events').values({ job_id: job.id, seq: 1, event: 'generation_started', data: jsonText({ jobId: job.id }), created_at: records.now() }).execute()
+  if (job.webhook !== null) await beginTelling(trx, job.id, 1)
   await giveBack(trx, job)
   work.tell({ kind: 'queued' })
+  work.tell({ kind: 'activity', user: userOf(job.owner) })
   return { outcome: 'created', job: (await readJob(records, trx, job.id))! }
 }
 

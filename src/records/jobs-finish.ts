@@ -5,6 +5,7 @@ import { withoutNul } from './jobs-schema.ts'
 import type { JobRow } from './jobs-schema.ts'
 import type { JobExecution, JobFailure, JobStatus, NewResult } from './jobs-port.ts'
 import { lockJob } from './jobs-rows.ts'
+import { resultName } from './media-tables.ts'
 import type { Records, RecordsTransaction } from './schema.ts'
 import { takeReferences } from './take-references.ts'
 import { transact, Undo } from './transact.ts'
@@ -24,10 +25,12 @@ export async function complete(records: Records, id: string, token: string, done
 
 async function insertResult({ now }: Records, trx: RecordsTransaction, job: JobRow, position: number, result: NewResult): Promise<void> {
   const id = randomUUID()
+  const contentType = withoutNul(result.contentType)
+  const media = resultName(job.id, position, contentType)
   await trx.insertInto('files').values({
     id,
     filename: withoutNul(result.filename),
-    content_type: withoutNul(result.contentType),
+    content_type: contentType,
     size: result.size,
     sha256: result.sha256,
     key: result.key,
@@ -36,6 +39,8 @@ async function insertResult({ now }: Records, trx: RecordsTransaction, job: JobR
     account: job.account,
     client_id: job.client_id,
     owner: job.owner,
+    media_folder: media?.folder ?? null,
+    media_name: media?.name ?? null,
     created_at: now()
   }).execute()
   await trx.insertInto('job_results').values({ job_id: job.id, position, name: withoutNul(result.name), file_id: id }).execute()

@@ -6,6 +6,7 @@
  */
 import { sql } from 'kysely'
 import type { SqlBool } from 'kysely'
+import { countedJobs } from './job-counts.ts'
 import { ACTIVE, COMPLETED, FINISHED, jobOf } from './jobs-schema.ts'
 import type { JobQuery, JobRecord, JobStatus, QueueStats } from './jobs-port.ts'
 import { selectJobs } from './jobs-rows.ts'
@@ -55,14 +56,11 @@ export async function findMemo(records: Records, memoKey: string, owner: string)
   return row && jobOf(row)
 }
 
-export async function queueStats({ db }: Records): Promise<QueueStats> {
-  const active = await db.selectFrom('jobs').select(eb => ['model_name', 'status', eb.fn.countAll<number>().as('jobs'), eb.fn.min('created_at').as('oldest')])
+/** What is unfinished is counted, which is bounded; of what has ended there are counts. */
+export async function queueStats(records: Records): Promise<QueueStats> {
+  const active = await records.db.selectFrom('jobs').select(eb => ['model_name', 'status', eb.fn.countAll<number>().as('jobs'), eb.fn.min('created_at').as('oldest')])
     .where(ACTIVE).groupBy(['model_name', 'status']).execute()
-  const finished = async (status: 'completed' | 'failed') => {
-    const row = await db.selectFrom('jobs').select(eb => eb.fn.countAll<number>().as('jobs')).where('status', '=', sql.lit(status)).where(FINISHED).executeTakeFirstOrThrow()
-    return row.jobs
-  }
-  const [completed, failed] = await Promise.all([finished('completed'), finished('failed')])
+  const { completed, failed } = await countedJobs(records)
   const sum = (status: JobStatus, model?: string) => active.filter(row => row.status === status && (model === undefined || row.model_name === model)).reduce((total, { jobs }) => total + jobs, 0)
   const waitingSince = active.filter(({ status }) => status === 'queued').map(({ oldest }) => oldest)
   return {

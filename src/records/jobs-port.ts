@@ -9,6 +9,7 @@
  * tells of it, and is durable when the method returns. A worker that is late changes nothing. Of each run exactly one
  * terminal event is written, and nothing behind it. Times are epoch milliseconds of the node that writes.
  */
+import type { SharedFiles } from './access-port.ts'
 import type { Owner, PageQuery } from './port.ts'
 
 export type JobStatus = 'queued' | 'processing' | 'completed' | 'failed' | 'cancelled'
@@ -141,7 +142,7 @@ export interface QueueStats {
 }
 
 /** A hint to look again; it can be lost, and says nothing that the rows do not. */
-export type JobHint = { kind: 'queued' } | { kind: 'job', jobId: string }
+export type JobHint = { kind: 'queued' } | { kind: 'job', jobId: string } | { kind: 'activity', user: string }
 
 export interface JobRecords {
   /**
@@ -160,6 +161,8 @@ export interface JobRecords {
   list(query: JobQuery): Promise<JobRecord[]>
   /** Events with a seq above `after`, in order. */
   events(jobId: string, after: number, limit: number): Promise<JobEvent[]>
+  /** Of a job that was removed: its last event, and what it was then. Only for a while. */
+  farewell(id: string): Promise<{ event: JobEvent, job: JobRecord } | undefined>
 
   /** The waiting job of highest priority, then oldest, whose time has come: queued → processing, attempt + 1. No two callers get the same. */
   claim(claimant: Claimant): Promise<JobRecord | undefined>
@@ -181,19 +184,20 @@ export interface JobRecords {
   reapLost(options: { maxAttempts: number, retryAt(attempt: number): number, limit: number }): Promise<{ reaped: number, ended: string[] }>
   /** failed | cancelled → queued, run + 1, attempt 0, event generation_started. False: not in such a state. */
   retry(id: string): Promise<boolean>
-  /** Removes a job that is not processing with events, inputs, results and their files. Undefined: unknown. `running`: cancel it first. */
+  /** Removes a job that is not processing with events, inputs, results and their files; one that waits is cancelled. Undefined: unknown. `running`: cancel it first. */
   remove(id: string): Promise<'removed' | 'running' | undefined>
   /** The newest completed job of this memo key (and owner) whose results are all there. */
   findMemo(memoKey: string, owner: Owner): Promise<JobRecord | undefined>
   /** Finished before `before`, oldest first. */
   listFinished(before: number, limit: number): Promise<string[]>
+  /** Cost does not grow with what has ended. */
   stats(): Promise<QueueStats>
 
   /** One-time download: notes a token's hash. */
   createDownload(download: { tokenHash: string, fileId: string, expiresAt: number }): Promise<void>
   /** The file of a token that was not used and is not over, used now. */
   takeDownload(tokenHash: string): Promise<FileRecord | undefined>
-  /** Removes downloads that are over and reservations that lapsed. */
+  /** Removes downloads and farewells that are over, reservations that lapsed, nodes that are gone; at most `limit` of each. */
   pruneLapsed(limit: number): Promise<number>
 
   /** Calls `listener` on hints until the returned function is called. With Postgres over LISTEN/NOTIFY, else within this process. */
@@ -214,7 +218,7 @@ export interface FileRecord {
   createdAt: number
 }
 
-export interface FileRecords {
+export interface FileRecords extends SharedFiles {
   get(id: string): Promise<FileRecord | undefined>
   /** An object that a row of this owner (of anyone where undefined) points at: a finalized upload, a file. */
   findOwned(by: { sha256: string } | { key: string }, owner: Owner | undefined): Promise<{ sha256: string, key: string, size: number, contentType: string } | undefined>

@@ -4,6 +4,7 @@ import type { Selectable, SqlBool } from 'kysely'
 import type {
   FileAccess, FileRecord, JobEvent, JobEventName, JobInput, JobRecord, JobResult, JobStatus, ModelRecord, StageTiming
 } from './jobs-port.ts'
+import type { MediaFolder } from './media-tables.ts'
 
 export interface JobsTable {
   id: string
@@ -92,6 +93,9 @@ export interface FilesTable {
   client_id: string | null
   owner: string
   created_at: number
+  /** where it is in the media library of its holder (media-tables.ts); null: not in it */
+  media_folder: MediaFolder | null
+  media_name: string | null
 }
 
 export interface ModelsTable {

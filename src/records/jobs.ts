@@ -1,5 +1,6 @@
 /** Jobs: what the port promises, and the file that keeps each promise. */
 import { createDownload, pruneLapsed, takeDownload } from './downloads.ts'
+import { findFarewell } from './job-farewells.ts'
 import { removeJob, requestCancel, retryJob } from './jobs-caller.ts'
 import { claimJob, heartbeat, reapLost } from './jobs-claim.ts'
 import { createJob, idempotent, queueGauge } from './jobs-create.ts'
@@ -29,6 +30,7 @@ export function jobRecords(records: Records): Omit<JobRecords, 'subscribe'> {
       const rows = await db.selectFrom('job_events').selectAll().where('job_id', '=', jobId).where('seq', '>', after).orderBy('seq').limit(limit).execute()
       return rows.map(eventOf)
     },
+    farewell: id => findFarewell(records, id),
     claim: claimant => claimJob(records, claimant),
     heartbeat: (held, leaseMs) => heartbeat(records, held, leaseMs),
     progress: (id, token, progress) => noteProgress(records, id, token, progress),

@@ -23,7 +23,7 @@ import { tokensTables } from './tokens-tables.ts'
 interface Migration {
   readonly name: string
   /** @param text column type of identifiers, which are compared byte by byte */
-  statements(text: string): readonly string[]
+  statements(text: string, database: DatabaseName): readonly string[]
 }
 
 /** Keys and ids never need a language's order, and a locale's can change under an index with the operating system. */
@@ -117,7 +117,7 @@ const multiparts = (text: string) => [
 const migrations: readonly Migration[] = [
   { name: 'uploads, objects, extensions, multipart intents', statements: text => [uploads, objects, extensions, multiparts].flatMap(make => make(text)) },
   { name: 'jobs, files, models', statements: jobsTables },
-  { name: 'tokens, sharing, media, webhooks that outlast a node', statements: text => [tokensTables, sharingTables, mediaTables, jobsChanges].flatMap(make => make(text)) }
+  { name: 'tokens, sharing, media, webhooks that outlast a node', statements: (text, database) => [tokensTables, sharingTables, mediaTables, jobsChanges].flatMap(make => make(text, database)) }
 ]
 
 /** Brings the schema up to date, or leaves it as it was. @throws RecordStoreFailed where it is newer than this program */
@@ -141,6 +141,6 @@ async function newest(trx: RecordsTransaction): Promise<number> {
 }
 
 async function apply(records: Records, trx: RecordsTransaction, version: number, migration: Migration): Promise<void> {
-  for (const statement of migration.statements(IDENTIFIER[records.name])) await sql.raw(statement).execute(trx)
+  for (const statement of migration.statements(IDENTIFIER[records.name], records.name)) await sql.raw(statement).execute(trx)
   await trx.insertInto('schema_migrations').values({ version, name: migration.name, applied_at: records.now() }).execute()
 }

@@ -12,14 +12,13 @@
  * only in the first half of its lease: the other half is for a delete that is slow, and for clocks that differ.
  */
 import { randomUUID } from 'node:crypto'
+import { sql } from 'kysely'
 import { COLLECT_LEASE_MS } from '../limits.ts'
 import { lockHash } from './locks.ts'
-import type { FinalizeInput, ObjectRecords } from './port.ts'
-import { isReferenced } from './references.ts'
-import { FINALIZED, PENDING } from './schema.ts'
+import type { FinalizeInput, ObjectRecords, StoredObject } from './port.ts'
+import { isReferenced, pointedAt } from './references.ts'
+import { FINALIZED, PENDING, STORED } from './schema.ts'
 import type { Records, RecordsTransaction } from './schema.ts'
-
-interface CanonicalObject { sha256: string, key: string, size: number, contentType: string }
 
 export function objectRecords(records: Records): ObjectRecords {
   return {
@@ -31,7 +30,8 @@ export function objectRecords(records: Records): ObjectRecords {
     resumeCollect: sha256 => locked(records, sha256, trx => resumeCollect(records, trx, sha256)),
     holdsCollect: (sha256, lease) => holdsCollect(records, sha256, lease),
     endCollect: (sha256, lease) => locked(records, sha256, trx => endCollect(trx, sha256, lease)),
-    listCutOff: limit => listCutOff(records, limit)
+    listCutOff: limit => listCutOff(records, limit),
+    listReferenced: (limit, after) => listReferenced(records, limit, after)
   }
 }
 
@@ -60,7 +60,7 @@ async function isCollecting(trx: RecordsTransaction, sha256: string): Promise<bo
   return await trx.selectFrom('collections').select('sha256').where('sha256', '=', sha256).executeTakeFirst() !== undefined
 }
 
-async function claim({ now }: Records, trx: RecordsTransaction, object: CanonicalObject): Promise<string | undefined> {
+async function claim({ now }: Records, trx: RecordsTransaction, object: StoredObject): Promise<string | undefined> {
   if (await isCollecting(trx, object.sha256)) return undefined
   const time = now()
   const row = await trx.insertInto('objects').values({
@@ -149,4 +149,11 @@ async function listCutOff({ db, now }: Records, limit: number): Promise<string[]
   const rows = await db.selectFrom('collections').select('sha256').where('begun_at', '<', now() - COLLECT_LEASE_MS)
     .orderBy('begun_at').orderBy('sha256').limit(limit).execute()
   return rows.map(({ sha256 }) => sha256)
+}
+
+/** By key, which is the primary one: the cost of a page does not grow with the table. */
+async function listReferenced({ db }: Records, limit: number, after = ''): Promise<StoredObject[]> {
+  const rows = await db.selectFrom('objects').select(['key', 'sha256', 'size', 'content_type']).where('key', '>', after)
+    .where(STORED).where(pointedAt(sql.ref('objects.sha256'))).orderBy('key').limit(limit).execute()
+  return rows.map(({ content_type: contentType, ...row }) => ({ ...row, contentType }))
 }

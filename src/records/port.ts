@@ -5,7 +5,10 @@
  * Times are epoch milliseconds of the node that writes. Adapters throw RecordStoreFailed with the driver's error as
  * `cause` when the store cannot be reached or refuses; nothing else of the driver leaves them.
  */
+import type { ActivityRecords, MediaRecords, SettingRecords, TokenRecords } from './access-port.ts'
 import type { FileRecords, JobRecords, ModelRecord, ModelRecords, NewModel } from './jobs-port.ts'
+import type { NodeRecords } from './nodes-port.ts'
+import type { WebhookRecords } from './webhooks-port.ts'
 
 /** What an upload becomes (contract: ingest, profiles). */
 export type UploadKind = 'bundle' | 'object' | 'model'
@@ -131,12 +134,14 @@ export interface UploadRecords {
   finalize(input: FinalizeInput): Promise<FinalizeOutcome>
 }
 
+export interface StoredObject { sha256: string, key: string, size: number, contentType: string }
+
 export interface ObjectRecords {
   /**
    * Before the copy: keeps the collector from this hash. Returns what finalize is to show: all claims of a key share it, and
    * a collection of the hash ends it. Undefined while the hash is being collected: try again later.
    */
-  claim(object: { sha256: string, key: string, size: number, contentType: string }): Promise<string | undefined>
+  claim(object: StoredObject): Promise<string | undefined>
   /** Removes claims older than `before` that no finalize completed, at most `limit`. Returns how many. A finalize that comes with one after all is told to claim anew. */
   pruneClaims(before: number, limit: number): Promise<number>
   /** Has anything ever been finalized? */
@@ -157,6 +162,8 @@ export interface ObjectRecords {
   endCollect(sha256: string, lease: string): Promise<boolean>
   /** Hashes whose collector's lease is over, oldest first: where it died after its last delete, no listing of the bucket finds them. */
   listCutOff(limit: number): Promise<string[]>
+  /** Objects whose hash a row points at, in the order of their keys; those behind the key `after` where it is given. */
+  listReferenced(limit: number, after?: string): Promise<StoredObject[]>
 }
 
 export interface ExtensionRecords {
@@ -190,8 +197,14 @@ export interface RecordStore {
   readonly extensions: ExtensionRecords
   readonly multiparts: MultipartIntents
   readonly jobs: JobRecords
+  readonly webhooks: WebhookRecords
+  readonly nodes: NodeRecords
   readonly files: FileRecords
   readonly models: ModelRecords
+  readonly tokens: TokenRecords
+  readonly media: MediaRecords
+  readonly activity: ActivityRecords
+  readonly settings: SettingRecords
   /** Brings the schema up to date. Idempotent; safe when several nodes start at once. */
   migrate(): Promise<void>
   /** Rejects where the store cannot answer. */

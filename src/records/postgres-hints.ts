@@ -5,7 +5,7 @@
  * meanwhile is lost, so each opening ends with a hint to look at the queue. Channels belong to a database: where several schemas share one, their hints mix,
  * which costs a look and nothing else.
  *
- * A message is `<sender> queued` or `<sender> job <id>`.
+ * A message is `<sender> queued`, `<sender> job <id>` or `<sender> activity <user>`.
  */
 import { randomUUID } from 'node:crypto'
 import { Socket } from 'node:net'
@@ -43,7 +43,8 @@ export function postgresHints(config: ClientConfig): HintChannel {
 }
 
 function messageOf(sender: string, hint: JobHint): string {
-  return hint.kind === 'queued' ? `${sender} queued` : `${sender} job ${hint.jobId}`
+  if (hint.kind === 'queued') return `${sender} queued`
+  return hint.kind === 'job' ? `${sender} job ${hint.jobId}` : `${sender} activity ${hint.user}`
 }
 
 /** Undefined for one's own, and for what is none. */
@@ -51,6 +52,7 @@ function hintOf(own: string, message: string): JobHint | undefined {
   const [sender, kind, ...rest] = message.split(' ')
   if (sender === own) return undefined
   if (kind === 'queued') return { kind }
+  if (kind === 'activity') return { kind, user: rest.join(' ') }
   return kind === 'job' ? { kind, jobId: rest.join(' ') } : undefined
 }
 

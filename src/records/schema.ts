@@ -7,8 +7,12 @@
 import { sql } from 'kysely'
 import type { Kysely, Selectable, SqlBool, Transaction } from 'kysely'
 import type { HintSender } from './hints.ts'
+import type { JobCountsTable, JobFarewellsTable, JobWebhooksTable, NodesTable } from './jobs-changes-schema.ts'
 import type { DownloadsTable, FilesTable, JobEventsTable, JobInputsTable, JobReservationsTable, JobResultsTable, JobsTable, ModelsTable } from './jobs-schema.ts'
+import type { ActivityHeadsTable, ActivityTable, MediaUploadsTable } from './media-schema.ts'
+import type { FileGrantsTable, SettingsTable } from './sharing-schema.ts'
 import type { ExtensionRecord, Owner, UploadKind, UploadRecord, UploadStatus, VersionRecord } from './port.ts'
+import type { TokensTable } from './tokens-schema.ts'
 
 export interface UploadsTable {
   id: string
@@ -101,8 +105,18 @@ export interface Tables {
   job_events: JobEventsTable
   job_reservations: JobReservationsTable
   downloads: DownloadsTable
+  job_webhooks: JobWebhooksTable
+  job_farewells: JobFarewellsTable
+  job_counts: JobCountsTable
+  nodes: NodesTable
   files: FilesTable
   models: ModelsTable
+  media_uploads: MediaUploadsTable
+  activity: ActivityTable
+  activity_heads: ActivityHeadsTable
+  file_grants: FileGrantsTable
+  settings: SettingsTable
+  tokens: TokensTable
   schema_migrations: SchemaMigrationsTable
 }
 
@@ -124,6 +138,7 @@ export const ENDED = sql<SqlBool>`status in ('failed', 'aborted', 'expired')`
 export const FINALIZED = sql<SqlBool>`status = 'finalized'`
 /** The same of objects. */
 export const PENDING = sql<SqlBool>`state = 'pending'`
+export const STORED = sql<SqlBool>`state = 'stored'`
 
 export type RecordsTransaction = Transaction<Tables>
 

@@ -1,4 +1,6 @@
-/** A transaction that may undo itself, and that tells of what it did once that is there. */
+/** A transaction that may undo itself, counts the jobs that it ends, and tells of what it did once that is there. */
+import { jobCounting } from './job-counts.ts'
+import type { JobCounting } from './job-counts.ts'
 import type { JobHint } from './jobs-port.ts'
 import type { Records, RecordsTransaction } from './schema.ts'
 
@@ -15,13 +17,17 @@ export interface Work {
   readonly trx: RecordsTransaction
   /** Goes out with the commit. */
   tell(hint: JobHint): void
+  /** A job goes from one state to another: what has ended is counted. */
+  readonly moved: JobCounting['moved']
 }
 
 export async function transact<T>({ db, hints }: Records, work: (work: Work) => Promise<T>): Promise<T> {
   const told: JobHint[] = []
   try {
     const outcome = await db.transaction().execute(async trx => {
-      const result = await work({ trx, tell: hint => { told.push(hint) } })
+      const { moved, write } = jobCounting()
+      const result = await work({ trx, tell: hint => { told.push(hint) }, moved })
+      await write(trx)
       await hints.send(trx, told)
       return result
     })

@@ -475,6 +475,31 @@ function progressing(t: Test, make: MakeDatabase): void {
     t.match(await store.jobs.get(id), { progress: 100 })
   })
 
+  t.test('nor does it fall where an attempt begins anew, in the row or in any event; the next run knows nothing of it', async t => {
+    const store = await migrated(t, make)
+    const { id, token } = await running(store)
+    const note = (by: string, stage: string, progress: number | null) => store.jobs.progress(id, by, { stage, progress, message: null })
+    await note(token, 'inference', 60)
+    await note(token, 'persist', null)
+    t.equal(await store.jobs.fail(id, token, { code: 'worker_lost', message: 'lost' }, { at: 0, maxAttempts: 3 }), 'queued')
+    t.match(await store.jobs.get(id), { status: 'queued', stage: null, progress: 60 })
+    const second = (await claimNext(store))!
+    t.match(second, { attempt: 2, progress: 60 })
+    for (const progress of [null, 10, 59]) {
+      await note(second.attemptToken!, 'inference', progress)
+      t.equal((await store.jobs.get(id))!.progress, 60)
+    }
+    await note(second.attemptToken!, 'inference', 61)
+    t.strictSame((await all(store, id)).map(({ data }) => [data.stage, data.progress]), [[undefined, undefined], ['persist', 60], ['inference', 61]])
+    await store.jobs.fail(id, second.attemptToken!, { code: 'invalid_input', message: 'no image' })
+    t.match(await store.jobs.get(id), { status: 'failed', progress: 61 })
+    await store.jobs.retry(id)
+    t.match(await store.jobs.get(id), { run: 2, progress: null })
+    const third = (await claimNext(store))!
+    await note(third.attemptToken!, 'inference', 5)
+    t.match(await store.jobs.get(id), { progress: 5 })
+  })
+
   t.test('of each stage the newest event stays, and seq grows', async t => {
     const store = await migrated(t, make)
     const { id, token } = await running(store)

@@ -26,4 +26,7 @@ export async function recordUpgradeContract(t: Test, store: RecordStore): Promis
   t.equal(await store.jobs.complete(id, 't', { results: [{ ...object, name: 'r', filename: 'r', claim: null }], execution: { provider: 'p', device: 'd', worker: 'w', cached: false } }), 'completed')
   t.equal(await store.models.add({ ...object, name: 'm', version: '1', task: 't', manifest: {}, signature: {}, claim: null }), 'added')
   t.equal(await store.objects.beginCollect(sha256, Date.now() + 1000), undefined)
+  const token = { id: randomUUID(), kind: 'api' as const, account: 'a', subject: 's', scopes: [], expiresAt: null, tokenHash: 'h' }
+  await store.tokens.create(token)
+  t.match(await store.tokens.find('h'), { id: token.id })
 }

@@ -90,6 +90,13 @@ t.test('an object by hash or key only where a row of the caller points there', a
   }
 })
 
+t.test('an object of 0 bytes is no image', async t => {
+  const world = await jobWorld(t)
+  const { sha256 } = await upload(world, '')
+  await t.rejects(world.create({ model: 'resize', input: { sha256 } }), { code: 'BAD_REQUEST', details: { fields: [{ field: 'input', message: /^is empty/ }] } })
+  t.ok(await world.create({ model: 'command', input: { sha256 } }))
+})
+
 t.test('a result of one job is the input of the next, by its file', async t => {
   const world = await jobWorld(t)
   world.pool.play(run => run.finish('first', 'a.json'))

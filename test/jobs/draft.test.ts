@@ -119,6 +119,20 @@ t.test('a commit that fails gives everything back', async t => {
   await t.rejects(empty.commit({ model: 'resize' }), { code: 'BAD_REQUEST' }, 'an image model without an image')
 })
 
+t.test('a file of 0 bytes is refused with the body, but for tasks that take anything', async t => {
+  const world = await jobWorld(t)
+  for (const names of [['input'], ['input', 'ref_images']] as const) {
+    const draft = await world.service.begin(ALICE, undefined)
+    for (const name of names) await draft.receive(part(bodyOf(name === names.at(-1) ? '' : 'x'), { name }))
+    await t.rejects(draft.commit({ model: 'resize' }), { code: 'BAD_REQUEST', details: { fields: [{ field: names.at(-1)!, message: /^is empty/ }] } })
+    await nothingLeft(world)
+  }
+  const draft = await world.service.begin(ALICE, undefined)
+  await draft.receive(part(bodyOf('')))
+  const { job } = await draft.commit({ model: 'command' })
+  t.equal(job.inputs[0]!.size, 0)
+})
+
 t.test('slot and place are taken before a byte is read', async t => {
   const world = await jobWorld(t, { env: { MAX_CONCURRENT_UPLOADS: '1', ACTIVE_JOBS_PER_USER: '1' } })
   const draft = await world.service.begin(ALICE, 'alice')

@@ -110,6 +110,25 @@ t.test('the store fails while a result is written: tried again, and nothing is l
   await nothingStaged(world)
 })
 
+t.test('what a worker that was killed has staged is removed with its attempt, and no other key that it may name', async t => {
+  const world = await jobWorld(t)
+  world.run()
+  const { id } = await world.create()
+  const run = await world.pool.next()
+  const staged = await run.stage('half of it')
+  const inputs = (await world.records.jobs.get(id))!.inputs
+  for (const key of [staged.key, inputs[0]!.key, '../x', 'sha256/_staging/x/object']) run.hooks.onStaging?.(key)
+  run.fail(new InferenceFailed('worker_lost', 'the worker ended in the middle of it'))
+  await nothingStaged(world)
+  t.ok(await world.store.head(inputs[0]!.key))
+  const again = await world.pool.next()
+  const kept = await again.stage('1')
+  again.hooks.onStaging?.(kept.key)
+  again.done([kept])
+  t.match(await world.ended(id), { status: 'completed', attempt: 2 })
+  await nothingStaged(world)
+})
+
 t.test('a store that never comes back: storage_failed, without a word of what it said', async t => {
   const failing = new Set<string>()
   const world = await jobWorld(t, { wrap: brokenStore(failing), env: { JOB_MAX_ATTEMPTS: '1' } })

@@ -3,7 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { PenstockError, isPenstockError, type ErrorName } from '../../src/errors.ts'
 import { localAdmin } from '../../src/identity/credentials.ts'
 import type { WireTensor } from '../../src/inference/port.ts'
-import { jsonOfTensor, tensorOfJson } from '../../src/inference/tensor-json.ts'
+import { encodeTensors } from '../../src/inference/tensor-frames.ts'
+import { tensorOfJson } from '../../src/inference/tensor-json.ts'
 import { inferAsJob, type InferAsJobOptions } from '../../src/jobs/infer-as-job.ts'
 import { memoryObjectStore } from '../../src/objects/memory.ts'
 import type { FileRecord, JobEvent } from '../../src/records/jobs-port.ts'
@@ -18,10 +19,10 @@ const x = tensorOfJson({ name: 'x', datatype: 'INT64', shape: [2], data: [900719
 const event = (name: JobEvent['event'], data: Record<string, unknown> = {}): JobEvent => ({ seq: 1, event: name, data, createdAt: 0 })
 
 /** Jobs as another node runs them: it says `events`, and `result` lies in the bucket. */
-async function setUp(events: (signal: AbortSignal) => AsyncIterable<JobEvent>, { result = '', timeoutMs = 10_000, maxBytes = 10_000, create }: { result?: string, timeoutMs?: number, maxBytes?: number, create?: Jobs['createInference'] } = {}) {
+async function setUp(events: (signal: AbortSignal) => AsyncIterable<JobEvent>, { result = Buffer.alloc(0), timeoutMs = 10_000, maxBytes = 10_000, create }: { result?: Buffer, timeoutMs?: number, maxBytes?: number, create?: Jobs['createInference'] } = {}) {
   const store = memoryObjectStore()
   await store.createBucket()
-  await store.put(KEY, Buffer.from(result), { size: result.length, contentType: 'application/json' })
+  await store.put(KEY, result, { size: result.length, contentType: 'application/vnd.penstock.tensors' })
   const asked: Request[] = []
   const removed: string[] = []
   const jobs: Jobs = {
@@ -31,7 +32,7 @@ async function setUp(events: (signal: AbortSignal) => AsyncIterable<JobEvent>, {
         id: 'j-1',
         watch: events,
         async result(name) {
-          if (name !== 'output.json') throw new PenstockError('RESULT_NOT_FOUND')
+          if (name !== 'output.tensors') throw new PenstockError('RESULT_NOT_FOUND')
           return { key: KEY, size: result.length } as FileRecord
         },
         async remove() { removed.push('j-1') }
@@ -56,15 +57,14 @@ async function* waits(signal: AbortSignal): AsyncGenerator<JobEvent> {
   await delay(60_000, undefined, { signal }).catch(() => {})
 }
 
-const output = (name: string): string => jsonOfTensor({ ...x, name })
-const RESULT = `{"model_name":"identity","model_version":"3","outputs":[${output('y')},${output('z')}]}`
+const RESULT = encodeTensors(['y', 'z'].map(name => ({ ...x, name })))
 
 t.test('the result of its job is read back exactly, and the job is gone afterwards', async t => {
   const { asked, removed, run } = await setUp(completes, { result: RESULT })
   const tensors = await run(['z', 'y'])
-  t.same(tensors, [{ ...x, name: 'z' }, { ...x, name: 'y' }], 'what was asked for, in that order')
+  t.same(tensors.map(({ data, ...rest }) => ({ ...rest, data: [...data] })), ['z', 'y'].map(name => ({ ...x, name, data: [...x.data] })), 'what was asked for, in that order')
   t.match(asked, [{ model: { name: 'identity', version: '3' } }])
-  t.equal(JSON.stringify(asked[0]?.tensors), '[{"name":"x","datatype":"INT64","shape":[2],"data":[9007199254740993,-1]}]')
+  t.same(asked[0]?.tensors, [x])
   await eventually(() => t.same(removed, ['j-1']))
   t.same((await run()).map(({ name }) => name), ['y', 'z'], 'all without a choice')
 })

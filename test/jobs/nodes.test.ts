@@ -1,7 +1,9 @@
 /** Several nodes over one Postgres, which tells each of what the others did. */
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { setTimeout as delay } from 'node:timers/promises'
+import { sqliteRecordStore } from '../../src/records/sqlite.ts'
 import { ALICE, jobWorld, type World } from '../support/job-world.ts'
 import { ownPostgresOrSkip, postgresOrSkip } from '../support/postgres.ts'
 import { eventually } from '../support/raw-client.ts'
@@ -82,3 +84,27 @@ t.test('Postgres that crashes in the middle of a run: the job is completed all t
   worker.pool.play(next => next.finish('after'))
   t.match(await api.ended((await api.create({ cache: false })).id), { status: 'completed' })
 })
+
+t.test('the queue names the workers of every node, as long as it is there', async t => {
+  const world = await jobWorld(t)
+  const other = await jobWorld(t, { beside: world, workers: 2 })
+  const asks = await jobWorld(t, { beside: world })
+  const nodes = async (): Promise<string[]> => (await asks.service.queue()).workers.map(({ node }) => node)
+  const runner = other.run()
+  world.run()
+  await eventually(async () => assert.deepEqual((await nodes()).toSorted(), [asks.node, world.node, other.node].toSorted()))
+  t.match((await asks.service.queue()).workers.find(({ node }) => node === other.node), { id: 'w1', state: 'idle', provider: 'cpu', device: 'played', runs: 0 })
+  t.notMatch(JSON.stringify((await asks.service.queue()).workers), /"(pid|rss|running)"/)
+  await runner.stop()
+  t.notOk((await nodes()).includes(other.node), 'it said that it leaves')
+  // one that died says nothing, and is not there for long
+  await postDated(world, other.node)
+  t.notOk((await nodes()).includes(other.node))
+})
+
+/** A node that was last seen a minute ago. */
+async function postDated({ folder }: { folder: string }, id: string): Promise<void> {
+  const store = sqliteRecordStore({ file: join(folder, 'records.db'), now: () => Date.now() - 60_000 })
+  await store.nodes.beat(id, [{ id: 'w1', state: 'idle', provider: null, device: null, runs: 0 }])
+  await store.close()
+}

@@ -47,7 +47,7 @@ t.test('a look-up gives out public addresses only, in both of its forms', async 
   await t.rejects(ask(failing, true), { code: 'ENOTFOUND' })
 })
 
-const base = { body: '{"a":1}', secret: 'a secret of the tests', signal: new AbortController().signal }
+const base = { id: 'job.1', body: '{"a":1}', secret: 'a secret of the tests', signal: new AbortController().signal }
 
 t.test('nothing is sent to a private address, whether it is written out or hides behind a name', async t => {
   const receiver = await webhookReceiver(t)
@@ -61,7 +61,7 @@ t.test('nothing is sent to a private address, whether it is written out or hides
 t.test('what is sent is signed, and the status is what comes back', async t => {
   const receiver = await webhookReceiver(t)
   receiver.answer((response, request) => {
-    t.match(request.headers, { 'content-type': 'application/json', 'content-length': '7' })
+    t.match(request.headers, { 'content-type': 'application/json', 'content-length': '7', 'x-penstock-event-id': 'job.1' })
     response.statusCode = 418
     response.end()
   })

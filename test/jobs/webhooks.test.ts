@@ -156,7 +156,7 @@ t.test('a shutdown does not wait for records that fail', async t => {
   const { world, receiver } = await setUp(t, { wrapRecords: brokenJobs(failing, failed) })
   const job = await world.create({ webhook: { url: receiver.url } })
   failing.add('events')
-  world.webhooks.follow(job, 0)
+  world.webhooks.follow(job)
   await eventually(() => assert.notEqual(failed.length, 0))
   await world.webhooks.close()
   failing.clear()
@@ -179,7 +179,7 @@ for (const state of ['queued', 'processing']) {
     receiver.answer(response => void held.promise.then(() => response.end()))
     const job = await world.create({ webhook: { url: receiver.url } })
     if (state === 'processing') world.run()
-    else world.webhooks.follow(job, 0)
+    else world.webhooks.follow(job)
     await last(receiver, 'generation_started')
     if (state === 'processing') await world.pool.next()
     await world.service.remove(ALICE, job.id)
@@ -212,6 +212,85 @@ t.test('a reaper tells of the jobs that it ended, and of no other that ends mean
   await eventually(() => assert.ok(names(receiver).includes('generation_failed')), 10_000)
   await delay(300)
   t.same(receiver.deliveries.map(({ event, json }) => [event, json.job_id]).toSorted(), [['generation_cancelled', other.id], ['generation_failed', lost.id]])
+})
+
+t.test('what a node that died had not told is told by another, in order, each event under the seq it had', async t => {
+  const { world, receiver } = await setUp(t, { webhookLeaseMs: 1500 })
+  const job = await world.create({ webhook: { url: receiver.url, events: ['generation_started'] } })
+  await last(receiver, 'generation_started')
+  const [lease, token] = ['of a dead node', 'of its attempt']
+  await eventually(async () => assert.notEqual(await world.records.webhooks.take(job.id, lease, 1500), 'held'))
+  await world.records.jobs.claim({ token, worker: 'dead', leaseMs: 60_000 })
+  await world.records.jobs.progress(job.id, token, { stage: 'inference', progress: 50, message: null })
+  await world.records.jobs.complete(job.id, token, { results: [], execution: { provider: 'p', device: 'd', worker: 'w', cached: false } })
+  t.same(names(receiver), ['generation_started'], 'the dead node still holds it')
+  await last(receiver, 'generation_complete')
+  await eventually(async () => assert.equal(await world.records.webhooks.take(job.id, 'anyone', 1), 'none'))
+  t.same(receiver.deliveries.map(({ event, seq }) => [event, seq]), [['generation_started', 1], ['generation_complete', 3]])
+  t.match(receiver.deliveries[1]!.json, { job_id: job.id, job: { status: 'completed' } })
+})
+
+t.test('of two nodes one delivers at a time: each event comes once, in order, whoever runs or ends the jobs', async t => {
+  const { world, receiver } = await setUp(t)
+  const other = await jobWorld(t, { beside: world, env })
+  receiver.answer(response => setTimeout(() => response.end(), 30))
+  for (const node of [world, other]) {
+    node.pool.play(run => run.finish('1'))
+    node.run()
+  }
+  const made = await Promise.all(Array.from({ length: 12 }, (_, index) => (index % 2 === 0 ? world : other).create({ cache: false, webhook: { url: receiver.url, events: ['generation_started'] } })))
+  const seen = (id: string): string[] => receiver.deliveries.filter(({ json }) => json.job_id === id).map(({ event }) => event)
+  await eventually(() => { for (const { id } of made) assert.equal(seen(id).at(-1), 'generation_complete') }, 15_000)
+  await delay(300)
+  for (const { id } of made) t.same(seen(id), ['generation_started', 'generation_complete'])
+})
+
+t.test('attempts that nodes died over count: what ends every node that delivers it is given up', async t => {
+  const { world, receiver } = await setUp(t, { webhookLeaseMs: 600 })
+  const { id } = await world.create({ webhook: { url: receiver.url, events: [] } })
+  await eventually(async () => assert.notEqual(await world.records.webhooks.take(id, 'dead', 1000), 'held'))
+  await world.records.jobs.requestCancel(id)
+  await world.records.webhooks.note({ jobId: id, seq: 1, attempts: 5 }, 'dead', 1)
+  await eventually(() => assert.equal(world.logged('jobs.webhook.failed').length, 1))
+  t.match(world.logged('jobs.webhook.failed')[0], { job_id: id, event: 'generation_cancelled', attempt: 6 })
+  t.same(receiver.deliveries, [])
+  await eventually(async () => assert.equal(await world.records.webhooks.take(id, 'anyone', 1), 'none'))
+})
+
+t.test('a shutdown in the middle of a delivery leaves it to the next node', async t => {
+  const { world, receiver } = await setUp(t)
+  receiver.answer(() => {})
+  const { id } = await world.create({ webhook: { url: receiver.url } })
+  await world.service.cancel(ALICE, id)
+  await eventually(() => assert.equal(receiver.deliveries.length, 1))
+  await world.webhooks.close()
+  receiver.deliveries.length = 0
+  receiver.answer(response => response.end())
+  await jobWorld(t, { beside: world, env })
+  await last(receiver, 'generation_cancelled')
+  t.same(receiver.deliveries.map(({ event, seq }) => [event, seq]), [['generation_started', 1], ['generation_cancelled', 2]])
+})
+
+t.test('a job that completed and was removed before anyone was told has completed', async t => {
+  const { world, receiver } = await setUp(t)
+  const held = Promise.withResolvers<void>()
+  receiver.answer(response => void held.promise.then(() => response.end()))
+  world.pool.play(run => run.finish('1'))
+  world.run()
+  const { id } = await world.create({ webhook: { url: receiver.url } })
+  await last(receiver, 'generation_started')
+  const { lastSeq } = await world.ended(id)
+  await world.service.remove(ALICE, id)
+  held.resolve()
+  await last(receiver, 'generation_complete')
+  t.match(receiver.deliveries.at(-1)!.json, { job_id: id, seq: lastSeq, data: { result: { name: 'output.json' } }, job: { status: 'completed' } })
+})
+
+t.test('a waiting job tells that it is there before anyone runs it', async t => {
+  const { world, receiver } = await setUp(t)
+  const { id } = await world.create({ webhook: { url: receiver.url } })
+  await last(receiver, 'generation_started')
+  t.match(await world.records.jobs.get(id), { status: 'queued' })
 })
 
 t.test('shutdown: what ended is told of, and a receiver that hangs does not hold it up', async t => {

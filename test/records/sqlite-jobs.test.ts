@@ -86,13 +86,15 @@ function isFlat(step: string, sql: string): boolean {
   if (/^SCAN (job_reservations|downloads) USING (COVERING )?INDEX (job_reservations|downloads)_oldest$/.test(step)) return true
   // there are few models, and they are read whole
   if (/from "models"/.test(sql) && step.startsWith('SCAN models USING INDEX')) return true
+  // as many rows as there are shards and states
+  if (step === 'SCAN job_counts') return true
   if (/^SCAN (part|held|noted|heads|head|ready|delayed|unfinished|\(subquery-\d+\)|\d+ CONSTANT ROWS?|CONSTANT ROW)$/.test(step)) return true
   if (/as "heads"/.test(sql)) return !step.startsWith('SCAN')
   return !/TEMP B-TREE/.test(step) && !step.startsWith('SCAN')
 }
 
 /** Calls every method whose queries differ. */
-async function useEverything({ jobs, files, models, objects }: RecordStore): Promise<void> {
+async function useEverything({ jobs, webhooks, nodes, files, models, objects }: RecordStore): Promise<void> {
   const owner = { subject: 'a', account: null, clientId: 'c' }
   const execution = { provider: 'p', device: 'd', worker: 'w', cached: false }
   const object = { sha256: 'a1', key: 'k', size: 1, contentType: 'x' }
@@ -146,5 +148,18 @@ async function useEverything({ jobs, files, models, objects }: RecordStore): Pro
   await models.find('m', '1')
   await models.setLoaded('m', '1', true)
   await models.setLoaded('m', undefined, true)
+  const told = job({ webhook: { url: 'https://a.example/' } })
+  await jobs.create(told)
+  await webhooks.takeDue('l', 1000, 10)
+  await webhooks.take(told.id, 'l', 1000)
+  await webhooks.hold([told.id], 'l', 1000)
+  await webhooks.note({ jobId: told.id, seq: 1, attempts: 0 }, 'l', 1000)
+  await webhooks.end(told.id, 'l', 0)
+  await webhooks.giveBack({ jobId: told.id, seq: 1, attempts: 0 }, 'l')
+  await jobs.remove(told.id)
+  await jobs.farewell(told.id)
+  await nodes.beat('n', [])
+  await nodes.list(0, 10)
+  await nodes.leave('n')
   await jobs.remove(first.id)
 }
