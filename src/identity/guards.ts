@@ -5,9 +5,13 @@
 import type { FastifyInstance, FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
 import type { Config } from '../config.ts'
 import { isPenstockError, PenstockError } from '../errors.ts'
+import { RecordStoreFailed } from '../records/port.ts'
 import { comesFromOwnPage, namesThisService } from './ambient.ts'
-import { identify, localAdmin, localDeveloper } from './credentials.ts'
-import { assertAdmin, assertMayIngest, assertMayReadJobs, assertMayWriteJobs } from './permissions.ts'
+import type { CredentialSources } from './credential-sources.ts'
+import { identification, localAdmin, localDeveloper } from './credentials.ts'
+import { guestVerifier } from './guest-tokens.ts'
+import { oidcVerifier } from './oidc.ts'
+import { assertAdmin, assertKnown, assertMayIngest, assertMayReadJobs, assertMayWriteJobs } from './permissions.ts'
 import type { Principal } from './principal.ts'
 
 declare module 'fastify' {
@@ -24,6 +28,9 @@ function warnAtStart(app: FastifyInstance, config: Config): void {
     app.log.warn({ action: 'identity.developer.enabled' }, 'no credential scheme is configured: callers without credential are the local user dev')
   }
   if (!config.loopback) warnOfOthers(app, config)
+  if (config.production && [config.OIDC_ISSUER, config.OIDC_JWKS_URL].some(url => url?.startsWith('http:'))) {
+    app.log.warn({ action: 'identity.keys.plaintext' }, 'keys of the issuer come over http: whoever is in between can replace them and be anyone')
+  }
   if (config.EXT_BUNDLES_ALLOW_INSECURE) {
     app.log.warn({ action: 'identity.insecure.enabled' }, 'EXT_BUNDLES_ALLOW_INSECURE is set: ingest does not ask who is calling')
   }
@@ -40,17 +47,36 @@ function warnOfOthers(app: FastifyInstance, config: Config): void {
   }
 }
 
-/** Sets `request.principal` or `request.credentialError` on every request. */
-export function resolvePrincipal(app: FastifyInstance, config: Config): void {
+/** Sources that carry their own proof and need no more than the configuration. */
+function provenByThemselves(app: FastifyInstance, config: Config): CredentialSources {
+  const { OIDC_ISSUER: issuer, GUEST_TOKEN_SECRET: guestSecret } = config
+  const onFailed = (err: unknown): void => app.log.warn({ action: 'identity.keys.failed', issuer, err }, 'the keys of the issuer could not be fetched')
+  return {
+    ...(issuer !== undefined && { oidc: oidcVerifier({ ...config, OIDC_ISSUER: issuer }, onFailed) }),
+    ...(guestSecret !== undefined && { guests: guestVerifier(guestSecret, config.JWT_CLOCK_TOLERANCE_SEC) })
+  }
+}
+
+/** Routes without a guard do not care that credentials could not be looked up either. */
+function failureOf(cause: unknown): PenstockError {
+  if (isPenstockError(cause)) return cause
+  return new PenstockError(cause instanceof RecordStoreFailed ? 'RECORDS_UNAVAILABLE' : 'INTERNAL_ERROR', { cause })
+}
+
+/**
+ * Sets `request.principal` or `request.credentialError` on every request.
+ * @param lookups where credentials are looked up that say nothing themselves
+ */
+export function resolvePrincipal(app: FastifyInstance, config: Config, lookups: Pick<CredentialSources, 'tokens' | 'sessions'> = {}): void {
   app.decorateRequest('principal', null)
   app.decorateRequest('credentialError', null)
   warnAtStart(app, config)
+  const identify = identification(config, { ...provenByThemselves(app, config), ...lookups })
   app.addHook('onRequest', async request => {
     try {
-      request.principal = identify(request.headers, config)
+      request.principal = await identify(request)
     } catch (error) {
-      if (!isPenstockError(error)) throw error
-      request.credentialError = error
+      request.credentialError = failureOf(error)
     }
   })
 }
@@ -61,10 +87,18 @@ export function callerOf(request: FastifyRequest): Principal {
   return request.principal
 }
 
-/** Guard of routes for every known caller. */
+/** Guard of routes for whoever belongs to the service: no guests, no public forms. */
 export function requireCaller(): onRequestAsyncHookHandler {
-  return async function requireAnyCaller(request) {
-    callerOf(request)
+  return async function requireKnownCaller(request) {
+    if (request.credentialError !== null) throw request.credentialError
+    assertKnown(request.principal)
+  }
+}
+
+/** Guard of routes for everyone who has a credential: guests and public forms too. Nodes are no callers of these. */
+export function requireAnyCaller(): onRequestAsyncHookHandler {
+  return async function requireAnyKindOfCaller(request) {
+    if (callerOf(request).kind === 'node') throw new PenstockError('RBAC_FORBIDDEN')
   }
 }
 

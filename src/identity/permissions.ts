@@ -9,6 +9,15 @@ function lacksScope(principal: Principal, scope: string): PenstockError {
 }
 
 /**
+ * Lets everyone through but guests, public forms and nodes.
+ * @throws PenstockError UNAUTHENTICATED or RBAC_FORBIDDEN
+ */
+export function assertKnown(principal: Principal | null): asserts principal is Principal {
+  if (principal === null) throw new PenstockError('UNAUTHENTICATED')
+  if (['guest', 'public', 'node'].includes(principal.kind)) throw new PenstockError('RBAC_FORBIDDEN')
+}
+
+/**
  * Lets callers through who may ingest something: administrators, and clients and users with the upload scope. The
  * developer is no caller here.
  * @throws PenstockError UNAUTHENTICATED, RBAC_FORBIDDEN or INSUFFICIENT_SCOPE

@@ -5,6 +5,7 @@ export interface Principal {
   readonly kind: PrincipalKind
   /** User id; null for callers that are no user. */
   readonly subject: string | null
+  /** What its files and jobs are shared within. */
   readonly account: string | null
   readonly clientId: string | null
   readonly scopes: readonly string[]
