@@ -2,6 +2,7 @@
  * Composition root: the only place that knows every part. It builds the stores, then the services, then the routes, in
  * the order you read here, and takes them down in reverse.
  */
+import { randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -10,16 +11,23 @@ import pLimit from 'p-limit'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import { PenstockError } from './errors.ts'
+import { permissionCallback } from './files/permission-callback.ts'
+import { createFileService, type FileService } from './files/service.ts'
 import { extensionRoutes } from './http/routes/extensions.ts'
+import { fileRoutes } from './http/routes/files.ts'
 import { healthRoutes, type Health } from './http/routes/health.ts'
 import { ingestRoutes } from './http/routes/ingest.ts'
 import { jobRoutes } from './http/routes/jobs.ts'
 import { legacyRoutes } from './http/routes/legacy.ts'
 import { oipRoutes } from './http/routes/oip.ts'
+import { tokenRoutes } from './http/routes/tokens.ts'
 import { uploadRoutes } from './http/routes/uploads.ts'
 import { createServer } from './http/server.ts'
 import { sharedCheck } from './http/shared-check.ts'
-import { requireAdmin, requireCaller, requireIngest, requireJobReader, requireJobWriter, requireNobody } from './identity/guards.ts'
+import { requireAdmin, requireAnyCaller, requireCaller, requireIngest, requireJobReader, requireJobWriter, requireNobody } from './identity/guards.ts'
+import type { FindSession } from './identity/credential-sources.ts'
+import { mintedToken } from './identity/minted-tokens.ts'
+import { sessions } from './identity/sessions.ts'
 import { InferenceFailed, type InferencePool } from './inference/port.ts'
 import { loadTrustBundle, type TrustBundle } from './ingest/bundle/signature.ts'
 import type { IngestContext } from './ingest/context.ts'
@@ -43,6 +51,7 @@ import { probeStore } from './objects/probe.ts'
 import { storeReadiness, type StoreReadiness } from './objects/readiness.ts'
 import { openPool, runsJobs } from './pools.ts'
 import type { RecordStore } from './records/port.ts'
+import { redisClient, type RedisClient } from './redis.ts'
 import { openObjectStore, openRecordStore } from './stores.ts'
 
 /** Read at start, beside package.json. */
@@ -68,6 +77,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
     onProbed: abilities => log.info({ action: 'objects.probe.done', store: store.name, ...abilities })
   })
   const stopAsking = await firstProbe(readiness, log)
+  const redis = await openRedis(config, log)
   const pool = await openPool(config, log)
   await pool.start()
 
@@ -82,13 +92,15 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   if (config.ROLES.includes('worker') && !runsJobs(config)) {
     log.warn({ action: 'jobs.runner.off', objects: config.OBJECT_STORE }, 'no jobs are run: workers cannot read what is in the memory of this process')
   }
-  const webhooks = createWebhooks({ config, jobs: records.jobs, log })
-  const jobsContext: JobsContext = { config, store, readiness, records, pool, ingest: context, webhooks, log }
+  const webhooks = createWebhooks({ config, records, log })
+  const jobsContext: JobsContext = { node: randomUUID().slice(0, 8), config, store, readiness, records, pool, ingest: context, webhooks, log }
+  const callback = config.PERMISSION_CALLBACK_URL === undefined ? undefined : permissionCallback(config.PERMISSION_CALLBACK_URL)
+  const files = createFileService({ ingest: context, log, callback })
   const jobs = createJobService(jobsContext)
-  const health = healthOf(readiness, records)
-  const server = await createServer({ config, logger: log, health })
+  const health = healthOf(readiness, records, redis)
+  const server = await createServer({ config, logger: log, health, credentials: { tokens: mintedToken(records.tokens), ...sessionsIn(redis, config, log) }, ...(redis && { redis }) })
   await server.register(healthRoutes, { health })
-  if (config.ROLES.includes('api')) await server.register(apiRoutes, { config, context, health, jobs, pool, store, log })
+  if (config.ROLES.includes('api')) await server.register(apiRoutes, { config, context, health, jobs, files, pool, store, log })
   await server.ready()
 
   const loading = runsJobs(config) ? startLoading({ store, records, readiness, pool, log }, config.MODELS_DIR ?? BUILT_IN_MODELS) : undefined
@@ -118,6 +130,8 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
     await Promise.all([runner?.stop(), sweeper.stop(), retention.stop(), reaper?.stop(), server.close()])
     clearTimeout(grace)
     await webhooks.close()
+    callback?.close()
+    redis?.close()
     running.close()
     await pool.close()
     await loaded
@@ -136,14 +150,16 @@ async function refuseModels(): Promise<never> {
   throw new InferenceFailed('invalid_model', 'models need OBJECT_STORE=fs or s3: no worker can read the memory of this process')
 }
 
-interface ApiContext { config: Config, context: IngestContext, health: Health, jobs: JobService, pool: InferencePool, store: ObjectStore, log: Logger }
+interface ApiContext { config: Config, context: IngestContext, health: Health, jobs: JobService, files: FileService, pool: InferencePool, store: ObjectStore, log: Logger }
 
 /** Everything but health: a node that only works has no callers. */
-async function apiRoutes(server: FastifyInstance, { config, context, health, jobs, pool, store, log }: ApiContext): Promise<void> {
+async function apiRoutes(server: FastifyInstance, { config, context, health, jobs, files, pool, store, log }: ApiContext): Promise<void> {
   const { records } = context
   await server.register(ingestRoutes, { context, guard: requireIngest(config) })
   await server.register(uploadRoutes, { context, guard: requireCaller() })
+  await server.register(tokenRoutes, { tokens: records.tokens, config, guard: requireAdmin(config) })
   await server.register(extensionRoutes, { extensions: records.extensions, guard: requireCaller() })
+  await server.register(fileRoutes, { files, store, config, guard: requireAnyCaller() })
   await server.register(jobRoutes, { jobs, store, config, guards: { read: requireJobReader(config), write: requireJobWriter(config) } })
   if (config.LEGACY_ROUTES !== 'false') await server.register(legacyRoutes, { jobs, store, config, guard: requireNobody(config) })
   await server.register(oipRoutes, {
@@ -187,20 +203,33 @@ async function firstProbe(readiness: StoreReadiness, log: Logger): Promise<() =>
   return () => clearInterval(timer)
 }
 
-function healthOf(readiness: StoreReadiness, records: RecordStore): Health & { stopping: boolean } {
+/** What Redis is for can wait, or be done without: the service starts whether it is there or not. */
+async function openRedis({ REDIS_URL: url, ROLES: roles }: Config, log: Logger): Promise<RedisClient | undefined> {
+  if (url === undefined || !roles.includes('api')) return undefined
+  const redis = redisClient({ url, log })
+  await redis.open()
+  return redis
+}
+
+function sessionsIn(redis: RedisClient | undefined, config: Config, log: Logger): { sessions?: FindSession } {
+  const { REDIS_SESSION_SECRET } = config
+  return redis === undefined || REDIS_SESSION_SECRET === undefined ? {} : { sessions: sessions({ redis, config: { ...config, REDIS_SESSION_SECRET }, log }) }
+}
+
+function healthOf(readiness: StoreReadiness, records: RecordStore, redis: RedisClient | undefined): Health & { stopping: boolean } {
   const asks = { 'object storage': sharedCheck(() => readiness.ensure(), 0), records: sharedCheck(() => records.check()) }
+  // requests are served without it
+  const soft = redis === undefined ? {} : { redis: sharedCheck(() => redis.check()) }
   return {
     stopping: false,
     async ready() {
-      const reasons: string[] = []
-      await Promise.all(Object.entries(asks).map(async ([name, ask]) => {
-        try {
-          await ask()
-        } catch {
-          reasons.push(`${name} not reachable`)
-        }
-      }))
-      return { ready: reasons.length === 0, reasons }
+      const [reasons, degraded] = await Promise.all([failing(asks), failing(soft)])
+      return { ready: reasons.length === 0, reasons, degraded }
     }
   }
+}
+
+async function failing(asks: Record<string, () => Promise<void>>): Promise<string[]> {
+  const reasons = await Promise.all(Object.entries(asks).map(([name, ask]) => ask().then(() => [], () => [`${name} not reachable`])))
+  return reasons.flat()
 }

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import { readExecTasks } from './inference/exec-tasks.ts'
+import { findFfmpeg, HOW_TO_GET_FFMPEG } from './inference/ffmpeg.ts'
 import { createOnDemandPool } from './inference/pool/on-demand.ts'
 import { createPool, type PoolOptions } from './inference/pool/pool.ts'
 import { sizePool } from './inference/pool/sizing.ts'
@@ -26,6 +27,8 @@ export function runsJobs(config: Config): boolean {
 export async function openPool(config: Config, log: Logger): Promise<InferencePool> {
   const execTasks = config.EXEC_TASKS_FILE === undefined ? null : await readExecTasks(config.EXEC_TASKS_FILE)
   const sizing = sizePool({ workers: config.WORKERS, threads: config.WORKER_THREADS, device: config.DEVICE })
+  const ffmpeg = await findFfmpeg(config.workerEnvironment)
+  if (ffmpeg === undefined && runsJobs(config)) log.warn({ action: 'video.ffmpeg.missing' }, `no videos are taken here: ${HOW_TO_GET_FFMPEG}`)
   const settings: WorkerSettings = {
     store: { ...storeSettings(config), DATA_DIR: resolve(config.DATA_DIR) },
     modelCacheDir: resolve(config.MODEL_CACHE_DIR ?? join(config.DATA_DIR, 'models')),
@@ -33,6 +36,7 @@ export async function openPool(config: Config, log: Logger): Promise<InferencePo
     device: config.DEVICE,
     intraOpNumThreads: sizing.intraOpNumThreads,
     execTasks,
+    ffmpeg: ffmpeg ?? null,
     sessionsMax: SESSIONS_PER_WORKER_MAX
   }
   const options: PoolOptions = {

@@ -14,7 +14,7 @@ const SPARE_SOCKETS = 64
 
 const STORE_VARIABLES = [
   'OBJECT_STORE', 'DATA_DIR', 'S3_ENDPOINT', 'S3_REGION', 'S3_BUCKET', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY',
-  'S3_FORCE_PATH_STYLE', 'MAX_CONCURRENT_UPLOADS'
+  'S3_FORCE_PATH_STYLE', 'PUBLIC_S3_ENDPOINT', 'MAX_CONCURRENT_UPLOADS'
 ] as const satisfies (keyof Config)[]
 
 /** All that has to be known to open the object store. */
@@ -36,6 +36,7 @@ export function openObjectStore(config: StoreSettings): ObjectStore {
       accessKeyId: config.S3_ACCESS_KEY_ID!,
       secretAccessKey: config.S3_SECRET_ACCESS_KEY!,
       forcePathStyle: config.S3_FORCE_PATH_STYLE,
+      publicEndpoint: config.PUBLIC_S3_ENDPOINT,
       maxSockets: config.MAX_CONCURRENT_UPLOADS + SPARE_SOCKETS
     })
   }

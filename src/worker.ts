@@ -2,7 +2,9 @@
  * Entry of a worker, a child process or a thread. It imports what the service never does: ONNX Runtime and, when an image
  * comes, sharp. All that it has to know comes by message; of its environment it reads nothing.
  */
+import { Socket } from 'node:net'
 import { parentPort } from 'node:worker_threads'
+import { CHANNEL_FD, framedChannel } from './inference/framed-channel.ts'
 import type { FromWorker, ToWorker } from './inference/protocol.ts'
 import { workerLoop } from './inference/worker/loop.ts'
 import { watchParent } from './inference/worker/watchdog.ts'
@@ -15,17 +17,13 @@ else listenAsThread(parentPort)
 
 function listenAsProcess(): void {
   watchParent()
-  let said = Promise.resolve()
-  const hear = workerLoop({
-    openStore,
-    say(message) {
-      said = new Promise(resolve => { process.send!(message, undefined, undefined, () => resolve()) })
-    },
-    // what was said last is on its way before the channel closes
-    onEnd: () => void said.then(() => process.disconnect())
+  const channel = framedChannel(new Socket({ fd: CHANNEL_FD }), {
+    maxBytes: Number.POSITIVE_INFINITY,
+    onMessage: message => hear(message as ToWorker),
+    onBroken: () => process.exit(1)
   })
-  process.on('message', (message: ToWorker) => hear(message))
-  process.on('disconnect', () => process.exit(0))
+  const hear = workerLoop({ openStore, say: message => channel.send(message), onEnd: channel.end })
+  void channel.closed.then(() => process.exit(0))
   // a Ctrl-C is for the service, which then says what to do
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
 }

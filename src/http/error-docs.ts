@@ -42,7 +42,7 @@ export function errorsOf(route: DocumentedRoute): ErrorName[] {
     'BAD_REQUEST', 'UNSUPPORTED_TRANSFER_CODING', 'INTERNAL_ERROR',
     ...(config.whileStopping === true ? [] : ['SERVICE_BUSY'] as const),
     // refused callers have a bucket of their own
-    ...(isGuarded(route) ? ['UNAUTHENTICATED', 'UNAUTHORIZED', 'RATE_LIMIT'] as const : []),
+    ...(isGuarded(route) ? ['UNAUTHENTICATED', 'UNAUTHORIZED', 'TOKEN_EXPIRED', 'TENANT_MISMATCH', 'AUTH_SERVICE_UNAVAILABLE', 'RECORDS_UNAVAILABLE', 'RATE_LIMIT'] as const : []),
     ...(config.limited === undefined ? [] : ['RATE_LIMIT'] as const),
     ...(schema?.body === undefined ? [] : ['PAYLOAD_TOO_LARGE', 'UNSUPPORTED_MEDIA_TYPE', 'REQUEST_TIMEOUT'] as const),
     ...config.errors ?? []
@@ -62,7 +62,7 @@ function failureHeaders(route: DocumentedRoute, status: number, names: readonly 
   return {
     ...headersOf(route),
     ...(isGuarded(route) && [401, 403, 429].includes(status) && rateHeaders),
-    ...(status === 401 && { 'WWW-Authenticate': { type: 'string' } }),
+    ...((status === 401 || names.includes('INSUFFICIENT_SCOPE')) && { 'WWW-Authenticate': { type: 'string', description: 'RFC 6750' } }),
     ...([429, 503].includes(status) && { 'Retry-After': { type: 'integer', description: 'seconds' } }),
     ...(route.config?.tellsWhy === true && { 'x-upload-proxy-why': { type: 'string', description: 'what exactly it was', enum: [...new Set(names.flatMap(slugsOf))] } })
   }

@@ -18,9 +18,20 @@ declare module 'fastify' {
   }
 }
 
+const CREDENTIAL_ERRORS = new Set<ErrorName>(['UNAUTHORIZED', 'TOKEN_EXPIRED'])
+
+/** RFC 6750, section 3: what is asked for, and what was wrong with what was given. Texts of the catalogue need no escaping. */
+function challengeOf({ code, message, details }: PenstockError, status: number): string | undefined {
+  const realm = 'Bearer realm="penstock"'
+  if (CREDENTIAL_ERRORS.has(code)) return `${realm}, error="invalid_token", error_description="${message}"`
+  if (code === 'INSUFFICIENT_SCOPE') return `${realm}, error="insufficient_scope", scope="${String(details?.required_scope)}"`
+  return status === 401 ? realm : undefined
+}
+
 function headersOf(error: PenstockError, status: number, request: FastifyRequest): Record<string, string> {
+  const challenge = challengeOf(error, status)
   return {
-    ...(status === 401 && { 'www-authenticate': 'Bearer realm="penstock"' }),
+    ...(challenge !== undefined && { 'www-authenticate': challenge }),
     ...(error.retryAfterSeconds !== undefined && { 'retry-after': String(Math.ceil(error.retryAfterSeconds)) }),
     ...(request.routeOptions.config.tellsWhy === true && { 'x-upload-proxy-why': whyOf(error) }),
     ...error.headers

@@ -67,6 +67,14 @@ const ndjson: Format = {
   write: ({ id, event, data }) => `${JSON.stringify({ seq: id ?? null, event, data: data ?? null })}\n`
 }
 
+interface EventDocs { description: string, content: Record<string, { schema: { type: 'string' }, example: string }> }
+
+/** The answer of a route that streams events, for its documentation: each media type with these as its example. */
+export function eventDocs(description: string, examples: readonly StreamEvent[]): EventDocs {
+  const media = (write: Format['write']) => ({ schema: { type: 'string' as const }, example: examples.map(write).join('') })
+  return { description, content: { 'text/event-stream': media(sse.write), 'application/x-ndjson': media(ndjson.write) } }
+}
+
 interface Times { heartbeatMs: number, stallMs: number }
 
 /** The text of a stream. `stalled` is called when the client has taken nothing for `stallMs`. */

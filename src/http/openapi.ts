@@ -8,8 +8,11 @@ import { FlatError, NestedError, OipError, codeOf, statusOf } from './error-bodi
 import { errorsWithoutRoute, failuresOf, headersOf, type DocumentedRoute, type Headers } from './error-docs.ts'
 import { refuseOtherMethods } from './method-not-allowed.ts'
 
-/** `security` of routes for administrators. */
-export const adminSecurity = [{ adminToken: [] }, { adminHeader: [] }]
+/** `security` of routes for administrators, and of those for users and services. */
+export const adminSecurity = [{ bearer: [] }, { adminHeader: [] }]
+
+/** `security` of routes that users come to with a browser, and that guests and public forms may use. */
+export const anySecurity = [{ bearer: [] }, { adminHeader: [] }, { sessionCookie: [] }, { guest: [] }, { publicForm: [] }]
 
 const description = `Bytes stream in once, are hashed on the way, and become immutable content-addressed objects.
 
@@ -23,8 +26,10 @@ ${errorsWithoutRoute.map(name => `- ${statusOf(name, 'nested')} \`${codeOf(name,
 const tags = [
   { name: 'ingest', description: 'upload, finalize, abort' },
   { name: 'extensions', description: 'the registry of bundles' },
+  { name: 'files', description: 'shared: uploaded once, read by those who may' },
   { name: 'jobs', description: 'models over files and tensors: jobs, their progress and their results' },
   { name: 'inference', description: 'the Open Inference Protocol v2 (KServe, Triton)' },
+  { name: 'tokens', description: 'credentials that the administrator gives out' },
   { name: 'legacy', description: 'unversioned routes for a trusted network (`LEGACY_ROUTES`)' },
   { name: 'health', description: 'for load balancers and orchestrators' }
 ]
@@ -47,18 +52,28 @@ interface Parameters { properties?: Record<string, { default?: unknown }>, requi
 function optionalDefaults(parameters: unknown): object | undefined {
   if (parameters === undefined) return undefined
   const { properties = {}, required = [] } = parameters as Parameters
+  if (required.length === 0) return parameters as Parameters
   return { ...parameters as Parameters, required: required.filter(name => properties[name]?.default === undefined) }
+}
+
+/** The same of a body, which may be of several media types. */
+function documentedBody(body: unknown): object | undefined {
+  const { content } = (body ?? {}) as { content?: Record<string, { schema: unknown }> }
+  if (content === undefined) return optionalDefaults(body)
+  return { ...body as object, content: Object.fromEntries(Object.entries(content).map(([type, media]) => [type, { ...media, schema: optionalDefaults(media.schema) }])) }
 }
 
 /** The schema of a route, with what it does not say itself: a body that is raw, headers of its answers, its failures. */
 function documented(route: DocumentedRoute): FastifySchema {
   const { schema = {}, config } = route
   const querystring = optionalDefaults(schema.querystring)
+  const body = documentedBody(schema.body)
   const answers = Object.entries((schema.response ?? {}) as Record<string, { headers?: Headers }>)
     .map(([status, answer]) => [status, { description: 'done', ...answer, headers: { ...headersOf(route), ...answer.headers } }])
   return {
     ...schema,
     ...(querystring && { querystring }),
+    ...(body && { body }),
     ...(config?.continueLater === true && { body: { type: 'string', format: 'binary' } }),
     response: { ...failuresOf(route), ...Object.fromEntries(answers) as Record<string, object> }
   }
@@ -76,7 +91,10 @@ export function openapi(app: FastifyInstance, config: Config): void {
       tags,
       components: {
         securitySchemes: {
-          adminToken: { type: 'http', scheme: 'bearer', description: 'ADMIN_TOKEN' },
+          bearer: { type: 'http', scheme: 'bearer', description: 'ADMIN_TOKEN, a JWT of OIDC_ISSUER, an API token (`pst_…`) or a session token' },
+          sessionCookie: { type: 'apiKey', in: 'cookie', name: 'file_service_auth', description: 'an API token or a session token; also as `token`' },
+          guest: { type: 'apiKey', in: 'header', name: 'X-Guest-Authorization', description: 'the JWT of a guest; also as cookie `guest-token`' },
+          publicForm: { type: 'apiKey', in: 'header', name: 'X-Public-Authorization', description: '`Token <token of a public form>`; also as cookie `public-token`' },
           adminHeader: { type: 'apiKey', in: 'header', name: 'x-alga-admin', description: '`true`, where the service trusts the header' }
         }
       }

@@ -8,6 +8,8 @@
  * although it therefore does not stop guessing either. Guessing is hopeless by the length of the token (see config.ts).
  * Refusing right credentials of an address would let anyone lock out all who share it, and behind a proxy that is not named
  * in TRUST_PROXY, or the network of a container, that is everybody.
+ *
+ * With REDIS_URL all nodes count together; without it, or while Redis cannot be asked, each in its own memory.
  */
 import rateLimit, { type RateLimitOptions } from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
@@ -15,6 +17,8 @@ import { isIP } from 'node:net'
 import type { Config } from '../config.ts'
 import { PenstockError } from '../errors.ts'
 import { RATE_LIMIT_KEYS_MAX } from '../limits.ts'
+import type { RedisClient } from '../redis.ts'
+import { sharedCounters, type SharedCounters } from './shared-counters.ts'
 
 interface Budget { max: number, windowMs: number }
 
@@ -22,6 +26,8 @@ const budgets = {
   ingest: (config: Config): Budget => ({ max: config.EXT_BUNDLES_RATELIMIT_MAX, windowMs: config.EXT_BUNDLES_RATELIMIT_WINDOW_MS }),
   api: (config: Config): Budget => ({ max: config.API_V1_RATE_LIMIT_MAX, windowMs: config.API_V1_RATE_LIMIT_WINDOW_MS }),
   infer: (config: Config): Budget => ({ max: config.INFER_RATE_LIMIT_MAX, windowMs: config.INFER_RATE_LIMIT_WINDOW_MS }),
+  'file-upload': (config: Config): Budget => ({ max: config.FILES_UPLOAD_RATE_LIMIT_MAX, windowMs: config.FILES_UPLOAD_RATE_LIMIT_WINDOW_MS }),
+  'file-read': (config: Config): Budget => ({ max: config.FILES_DOWNLOAD_RATE_LIMIT_MAX, windowMs: config.FILES_DOWNLOAD_RATE_LIMIT_WINDOW_MS }),
   refused: (config: Config): Budget => ({ max: config.REFUSED_RATE_LIMIT_MAX, windowMs: config.REFUSED_RATE_LIMIT_WINDOW_MS })
 }
 
@@ -62,12 +68,28 @@ function setHeaders(reply: FastifyReply, limit: number, remaining: number, reset
   }
 }
 
-function makeLimiter(app: FastifyInstance, budget: Budget, keyGenerator: (request: FastifyRequest) => string): Limiter {
-  const options: RateLimitOptions = { max: budget.max, timeWindow: budget.windowMs, cache: RATE_LIMIT_KEYS_MAX, keyGenerator }
-  const count = app.createRateLimit(options)
+interface Taken { max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }
+
+interface LimiterOptions {
+  name: string
+  budget: Budget
+  keyGenerator(request: FastifyRequest): string
+  shared: SharedCounters | undefined
+}
+
+function makeLimiter(app: FastifyInstance, { name, budget: { max, windowMs }, keyGenerator, shared }: LimiterOptions): Limiter {
+  const options: RateLimitOptions = { max, timeWindow: windowMs, cache: RATE_LIMIT_KEYS_MAX, keyGenerator }
+  const takeHere = app.createRateLimit(options)
+  // the plugin's own store in Redis would count all buckets made like this under one key, and fail with Redis
+  const take = async (request: FastifyRequest): Promise<Taken | undefined> => {
+    const counted = await shared?.(name, keyGenerator(request), windowMs)
+    if (counted !== undefined) return { max, remaining: Math.max(0, max - counted.count), ttlInSeconds: Math.ceil(counted.leftMs / 1000), isExceeded: counted.count > max }
+    const taken = await takeHere(request)
+    return taken.isAllowed ? undefined : taken
+  }
   return async (request, reply) => {
-    const taken = await count(request)
-    if (taken.isAllowed) return undefined
+    const taken = await take(request)
+    if (taken === undefined) return undefined
     setHeaders(reply, taken.max, taken.remaining, taken.ttlInSeconds)
     if (!taken.isExceeded) return undefined
     return new PenstockError('RATE_LIMIT', { retryAfterSeconds: Math.max(1, taken.ttlInSeconds) })
@@ -80,15 +102,16 @@ export function limited(bucket: LimitedConfig['limited']['bucket'], group: strin
 }
 
 /** Gives `app` its buckets. Call before any route is registered. */
-export function rateLimits(app: FastifyInstance, config: Config): void {
+export function rateLimits(app: FastifyInstance, config: Config, redis?: Pick<RedisClient, 'count'>): void {
   void app.register(rateLimit, { global: false })
+  const shared = redis && sharedCounters(redis, app.log)
   const limiters = new Map<string, Limiter>()
   const count = async (bucket: Bucket, group: string, request: FastifyRequest, reply: FastifyReply) => {
     const budget = budgets[bucket](config)
     if (budget.max === 0) return undefined
     const name = `${bucket}:${group}`
-    const key = bucket === 'refused' ? addressKey : callerKey
-    const limiter = limiters.get(name) ?? makeLimiter(app, budget, key)
+    const keyGenerator = bucket === 'refused' ? addressKey : callerKey
+    const limiter = limiters.get(name) ?? makeLimiter(app, { name, budget, keyGenerator, shared })
     limiters.set(name, limiter)
     return await limiter(request, reply)
   }

@@ -26,6 +26,8 @@ export function crossOrigin(app: FastifyInstance, config: Config): void {
     origin: config.CORS_ORIGIN,
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
     exposedHeaders,
+    // pages of these origins may come with the cookies of their users
+    credentials: true,
     maxAge: 600,
     // an OPTIONS that is no preflight is a request like any other, not an error in the plugin's own words
     strictPreflight: false

@@ -6,22 +6,27 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { PenstockError } from '../errors.ts'
 import { decide, type Decision, type Representation } from '../files/conditions.ts'
-import { attachment } from '../files/content-disposition.ts'
+import { dispositionOf } from '../files/content-disposition.ts'
 import { BucketNotFound, ObjectStoreFailed, type ByteRange, type ObjectStore, type OpenObject } from '../objects/port.ts'
 import type { FileRecord } from '../records/jobs-port.ts'
 
 export interface SendFileOptions {
   /** It can be read once: whole, and on no condition. */
   once?: boolean
+  /** Shown in place, where its type can be shown without running anything. */
+  inline?: boolean
 }
 
-const MEDIA_TYPE = /^[\w!#$&^.+-]{1,127}\/[\w!#$&^.+-]{1,127}(;[\x20-\x7e]{1,127})?$/
+/** What is no type is one of bytes. */
+export function sentType({ contentType }: Pick<FileRecord, 'contentType'>): string {
+  return /^[\w!#$&^.+-]{1,127}\/[\w!#$&^.+-]{1,127}(;[\x20-\x7e]{1,127})?$/.test(contentType) ? contentType : 'application/octet-stream'
+}
 
 /**
  * Call it last in a handler of GET or HEAD, and return what it returns.
  * @throws PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE; S3_GET_FAILED where the object is not there, or not the one of the row
  */
-export async function sendFile(request: FastifyRequest, reply: FastifyReply, store: ObjectStore, file: FileRecord, { once = false }: SendFileOptions = {}): Promise<FastifyReply> {
+export async function sendFile(request: FastifyRequest, reply: FastifyReply, store: ObjectStore, file: FileRecord, { once = false, inline = false }: SendFileOptions = {}): Promise<FastifyReply> {
   const shown = { etag: `"${file.sha256}"`, lastModified: file.createdAt, size: file.size }
   const decision: Decision = once ? { status: 200 } : decide(request.method, request.headers, shown)
   if (decision.status === 412) throw new PenstockError('PRECONDITION_FAILED')
@@ -29,7 +34,7 @@ export async function sendFile(request: FastifyRequest, reply: FastifyReply, sto
   const validators = validatorsOf(shown, once)
   if (decision.status === 304) return reply.code(304).headers(validators).send()
   const range = decision.status === 206 ? decision.range : undefined
-  const headers = { ...validators, ...contentHeaders(file, range, once) }
+  const headers = { ...validators, ...contentHeaders(file, range, { once, inline }) }
   if (request.method === 'HEAD') return reply.code(200).headers(headers).send()
   return await sendBytes(reply.code(decision.status).headers(headers), store, file, range)
 }
@@ -39,14 +44,14 @@ function validatorsOf({ etag, lastModified }: Required<Representation>, once: bo
   return { etag, 'last-modified': new Date(lastModified).toUTCString(), 'cache-control': 'private, no-cache' }
 }
 
-function contentHeaders(file: FileRecord, range: ByteRange | undefined, once: boolean): Record<string, string> {
+function contentHeaders(file: FileRecord, range: ByteRange | undefined, { once, inline }: Required<SendFileOptions>): Record<string, string> {
   return {
-    'content-type': MEDIA_TYPE.test(file.contentType) ? file.contentType : 'application/octet-stream',
+    'content-type': sentType(file),
     'content-length': String(range === undefined ? file.size : range.end - range.start + 1),
     ...(range && { 'content-range': `bytes ${range.start}-${range.end}/${file.size}` }),
     'accept-ranges': once ? 'none' : 'bytes',
     'repr-digest': `sha-256=:${Buffer.from(file.sha256, 'hex').toString('base64')}:`,
-    'content-disposition': attachment(file.filename),
+    'content-disposition': dispositionOf(file, inline),
     'x-content-type-options': 'nosniff'
   }
 }

@@ -8,8 +8,10 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type RawReplyDefaultExpression, type RawRequestDefaultExpression, type RawServerDefault } from 'fastify'
 import type { Config } from '../config.ts'
 import { PenstockError } from '../errors.ts'
+import type { CredentialSources } from '../identity/credential-sources.ts'
 import { resolvePrincipal } from '../identity/guards.ts'
 import { HEADERS_MAX_BYTES, HEADERS_TIMEOUT_MS, JSON_BODY_MAX_BYTES, KEEP_ALIVE_TIMEOUT_MS, PATH_PART_MAX_CHARACTERS } from '../limits.ts'
+import type { RedisClient } from '../redis.ts'
 import { endStalledBodies } from './body-timeout.ts'
 import { EdgeLogController, logCompletions } from './completion-line.ts'
 import { connections, type Connections } from './connections.ts'
@@ -35,6 +37,10 @@ export interface ServerOptions {
   config: Config
   logger: FastifyBaseLogger
   health: Health
+  /** Where credentials are looked up that say nothing themselves. */
+  credentials?: Pick<CredentialSources, 'tokens' | 'sessions'>
+  /** Counts the requests of all nodes. */
+  redis?: Pick<RedisClient, 'count'>
 }
 
 /**
@@ -127,8 +133,8 @@ export function createServer(options: ServerOptions): App {
   refuseTransferCodings(app)
   refuseWhileStopping(app, health, open)
   refuseUnknownPaths(app)
-  resolvePrincipal(app, config)
-  rateLimits(app, config)
+  resolvePrincipal(app, config, options.credentials)
+  rateLimits(app, config, options.redis)
   readQueryNumbers(app)
   continueAfterGuards(app)
   endStalledBodies(app, config.UPLOAD_IDLE_TIMEOUT_MS)

@@ -30,9 +30,11 @@ export function closeAfterAnswer(request: FastifyRequest, reply: FastifyReply): 
   void reply.header('connection', 'close')
   const message = request.raw
   if (!hasUnreadBody(message)) return
-  // counts as consumed from here, so that Node does not resume it after the answer; at most one water mark is buffered
+  // counts as consumed from here, so that Node does not resume it after the answer; at most one water mark is buffered. Where
+  // nobody has read yet it may be full, since finding out who is calling takes its time: then it has to be taken first
+  const untouched = message.readableFlowing === null
   message.pause()
-  message.read(0)
+  message.read(untouched ? undefined : 0)
   lingerAfterAnswer(message.socket)
 }
 

@@ -43,6 +43,8 @@ export interface RunResult { results: StagedResult[], tensors: WireTensor[], exe
 export interface RunHooks {
   /** The worker has begun. */
   onStarted?(execution: Execution): void
+  /** The worker is about to write this key of staging. Where the run fails, what is there by then is nobody's: whoever asked removes it. */
+  onStaging?(key: string): void
   /** Work that was done: `progress` 0–100, null while the total is unknown. */
   onProgress?(progress: { stage: string, progress: number | null, message: string | null }): void
   /** Cancel: the worker is told, and killed after `cancelGraceMs`. The run then rejects with InferenceFailed `cancelled`, or resolves where it was done by then. */
@@ -76,7 +78,7 @@ export interface InferencePool {
   /** Loads the staged or canonical object `key` in a worker. @throws InferenceFailed `invalid_model` with the runtime's reason */
   checkModel(model: { key: string, sha256: string, size: number, manifest: unknown }, signal?: AbortSignal): Promise<ModelSignature>
   /** Hashes a model file of this machine, loads it, and puts it into staging where `known` does not list its hash. @throws InferenceFailed `invalid_model` */
-  importModel(file: string, known: readonly string[]): Promise<{ sha256: string, size: number, signature: ModelSignature, staged: StagedResult | null }>
+  importModel(file: string, known: readonly string[], hooks?: Pick<RunHooks, 'onStaging'>): Promise<{ sha256: string, size: number, signature: ModelSignature, staged: StagedResult | null }>
   /** For health and /api/v1/queue. */
   status(): WorkerStatus[]
   /** Ends idle workers, and kills what still runs (which rejects with `shutdown`). Idempotent. */

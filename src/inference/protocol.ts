@@ -6,10 +6,11 @@
  *   init           ─────────▶
  *                  ◀─────────  ready | unusable
  *   run | check | import ───▶
- *                  ◀─────────  started (run), progress …, then done | failed
+ *                  ◀─────────  started (run), staging …, progress …, then done | failed
  *   cancel         ─────────▶  (the run answers failed `cancelled`, or done where it was too late)
  *   stop           ─────────▶  ends when idle
  */
+import type { Ffmpeg } from './ffmpeg.ts'
 import type { Execution, InferenceFailureCode, ModelRef, ModelSignature, RunInput, StagedResult, WireTensor } from './port.ts'
 
 /** How the worker opens the bucket: the settings of stores.ts, passed by message so that no secret is in argv or environ. */
@@ -21,6 +22,8 @@ export interface WorkerSettings {
   intraOpNumThreads: number
   /** JSON of EXEC_TASKS_FILE, checked; null: exec is off */
   execTasks: unknown
+  /** null: no videos here */
+  ffmpeg: Ffmpeg | null
   sessionsMax: number
 }
 
@@ -47,6 +50,8 @@ export type FromWorker =
   | { type: 'ready', execution: Execution, note: string | null }
   | { type: 'unusable', message: string }
   | { type: 'started', id: string, execution: Execution }
+  /** Before anything is written there: what a worker that is killed leaves is somebody else's to remove. */
+  | { type: 'staging', id: string, key: string }
   | { type: 'progress', id: string, stage: string, progress: number | null, message: string | null }
   | { type: 'done', id: string, results: StagedResult[], tensors: WireTensor[], signature: ModelSignature | null, sha256: string | null, size: number | null, rss: number }
   | { type: 'failed', id: string, code: InferenceFailureCode, message: string, retryable: boolean, rss: number }

@@ -4,6 +4,7 @@
  */
 import type { Readable } from 'node:stream'
 import type { TSchema } from 'typebox'
+import type { Ffmpeg } from './ffmpeg.ts'
 import type { ModelManifest } from './manifest.ts'
 import type { ModelRef, ModelSignature, RunInput, StagedResult, WireTensor } from './port.ts'
 
@@ -44,6 +45,8 @@ export interface TaskContext {
   progress(done: { stage?: string, progress: number | null, message?: string }): void
   /** What exec may run, null where it is off. */
   readonly execTasks: unknown
+  /** null where it is not there */
+  readonly ffmpeg: Ffmpeg | null
 }
 
 export interface Task {

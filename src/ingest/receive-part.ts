@@ -7,7 +7,7 @@
  * Whatever ends it early, nothing is left: the store's write is aborted, what may have become an object is deleted, the row
  * says why. The clock of an idle body runs only while a chunk of it is waited for; the store has time limits of its own.
  */
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash, randomUUID, type Hash } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { setImmediate as othersTurn } from 'node:timers/promises'
 import { PenstockError } from '../errors.ts'
@@ -28,9 +28,14 @@ export interface Part {
   filename: string
   body: Readable
   maxBytes: number
+  /** How many of its first bytes are wanted back, to see what it is; 0 without it. */
+  headBytes?: number
 }
 
-export interface StagedPart extends Staged { uploadId: string }
+export interface StagedPart extends Staged {
+  uploadId: string
+  head: Buffer
+}
 
 /**
  * The body is read to its end, or let go of and then destroyed. The signal's reason is what an abort rejects with.
@@ -57,7 +62,9 @@ async function stream(context: IngestContext, part: Part, { uploadId, key, log, 
   const abort = (reason: unknown): void => stop.abort(reason)
   const onAbort = (): void => abort(signal.reason)
   signal.addEventListener('abort', onAbort)
-  const meter = { taken: 0, hash: createHash('sha256'), ended: false }
+  // it may have come while the row was written
+  if (signal.aborted) onAbort()
+  const meter: Meter = { taken: 0, hash: createHash('sha256'), ended: false, head: Buffer.alloc(0) }
   const done = Promise.withResolvers<void>()
   const forget = context.running.add(uploadId, { get taken() { return meter.taken }, abort, done: done.promise })
   try {
@@ -66,7 +73,7 @@ async function stream(context: IngestContext, part: Part, { uploadId, key, log, 
     })
     const sha256 = meter.hash.digest('hex')
     if (!await context.records.uploads.stage(uploadId, { sha256, etag, size })) throw new PenstockError('UPLOAD_ABORTED')
-    return { uploadId, key, etag, size, sha256 }
+    return { uploadId, key, etag, size, sha256, head: meter.head }
   } catch (error) {
     const reason: unknown = stop.signal.aborted ? stop.signal.reason : partError(error)
     const attempt = (work: Promise<unknown>): Promise<unknown> => work.catch((failure: unknown) => log.warn({ action: 'ingest.part.cleanup_failed', key, err: failure }))
@@ -80,7 +87,9 @@ async function stream(context: IngestContext, part: Part, { uploadId, key, log, 
   }
 }
 
-async function* metered({ body, field, maxBytes }: Part, meter: { taken: number, hash: ReturnType<typeof createHash>, ended: boolean }, stop: AbortController, idleMs: number): AsyncGenerator<Uint8Array, void, undefined> {
+interface Meter { taken: number, hash: Hash, ended: boolean, head: Buffer }
+
+async function* metered({ body, field, maxBytes, headBytes = 0 }: Part, meter: Meter, stop: AbortController, idleMs: number): AsyncGenerator<Uint8Array, void, undefined> {
   const chunks = readAll(body, stop.signal)
   try {
     for (let turn = 0; ;) {
@@ -89,6 +98,7 @@ async function* metered({ body, field, maxBytes }: Part, meter: { taken: number,
       meter.taken += value.length
       if (meter.taken > maxBytes) throw tooLarge(field, maxBytes)
       meter.hash.update(value)
+      if (meter.head.length < headBytes) meter.head = Buffer.concat([meter.head, value.subarray(0, headBytes - meter.head.length)])
       yield value
       turn += value.length
       if (turn < STREAM_TURN_BYTES) continue

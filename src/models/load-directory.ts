@@ -15,12 +15,12 @@ import { isDeepStrictEqual } from 'node:util'
 import { isPenstockError } from '../errors.ts'
 import type { ModelManifest } from '../inference/manifest.ts'
 import type { InferencePool, StagedResult } from '../inference/port.ts'
+import { stagingKeys } from '../inference/staging-keys.ts'
 import { storeManifest } from '../ingest/bundle/manifest-object.ts'
 import type { Log } from '../ingest/context.ts'
 import { newModel, parseModelManifest, type CheckedModel } from '../ingest/model/check.ts'
+import { publishStaged } from '../ingest/publish.ts'
 import { MANIFEST_MAX_BYTES, MODEL_FOLDERS_MAX, RECLAIM_ATTEMPTS_MAX, RECLAIM_PAUSE_MS } from '../limits.ts'
-import { copyOnce } from '../objects/create-only.ts'
-import { canonicalKey } from '../objects/keys.ts'
 import type { ObjectStore } from '../objects/port.ts'
 import type { StoreReadiness } from '../objects/readiness.ts'
 import type { ModelRecord } from '../records/jobs-port.ts'
@@ -101,7 +101,11 @@ async function readManifest({ path, name, version }: Folder): Promise<ModelManif
 async function bringIn(context: LoadContext, folder: Folder, manifest: ModelManifest): Promise<boolean> {
   const { store, records, pool, log } = context
   const known = await records.models.find(folder.name, folder.version)
-  const { sha256, size, signature, staged } = await pool.importModel(join(folder.path, 'model.onnx'), await storedHash(store, known))
+  const staging = stagingKeys()
+  const { sha256, size, signature, staged } = await pool.importModel(join(folder.path, 'model.onnx'), await storedHash(store, known), { onStaging: staging.add }).catch(async (error: unknown) => {
+    for (const { key } of staging.all()) await deleteStaging(context, key)
+    throw error
+  })
   try {
     if (known !== undefined && known.sha256 !== sha256) throw otherBytes()
     if (known !== undefined && !isDeepStrictEqual(known.manifest, manifest)) {
@@ -143,14 +147,9 @@ async function publish(context: LoadContext, checked: CheckedModel, file: { sha2
 }
 
 async function tryToPublish({ store, records, readiness }: LoadContext, checked: CheckedModel, { sha256, size, staged }: { sha256: string, size: number, staged: StagedResult }) {
-  const key = canonicalKey(sha256, 'model.onnx')
-  const object = { sha256, key, size, contentType: 'application/octet-stream' }
-  const claim = await records.objects.claim(object)
-  if (claim === undefined) return 'reclaim' as const
   const abilities = await readiness.ensure()
-  await copyOnce(store, abilities, { source: staged.key, target: key, sourceETag: staged.etag, size, contentType: object.contentType, intents: records.multiparts })
-  const stored = await store.head(key)
-  if (stored?.size !== size) throw new Error(`the object ${key} is not there as it was copied`)
+  const published = await publishStaged({ store, records }, abilities, { key: staged.key, etag: staged.etag, sha256, size }, { name: 'model.onnx', contentType: 'application/octet-stream' })
+  if (published === undefined) return 'reclaim' as const
   await storeManifest(store, abilities, sha256, checked.manifest)
-  return await records.models.add({ ...newModel(checked, { sha256, key, size }), claim })
+  return await records.models.add({ ...newModel(checked, { sha256, key: published.key, size }), claim: published.claim })
 }

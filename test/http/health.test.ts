@@ -37,3 +37,11 @@ t.test('health is open and unlimited', async t => {
     }
   }
 })
+
+t.test('readyz says what is missing and can be done without, where there is such a thing', async t => {
+  const answers = [{ ready: true, reasons: [], degraded: ['redis not reachable'] }, { ready: true, reasons: [], degraded: [] }, { ready: false, reasons: ['records not reachable'], degraded: ['redis not reachable'] }]
+  const { app } = await startEdge(t, { ready: async () => answers.shift()! })
+  t.match(await app.inject('/readyz'), { statusCode: 200, body: '{"status":"ready","degraded":["redis not reachable"]}' })
+  t.match(await app.inject('/readyz'), { statusCode: 200, body: '{"status":"ready"}' })
+  t.match(await app.inject('/readyz'), { statusCode: 503, body: '{"status":"not_ready","reasons":["records not reachable"]}' })
+})

@@ -207,6 +207,24 @@ t.test('a service token has to say of whom it lists', async t => {
   t.match(jobs.calls.at(-1), { principal: client, args: [{ userId: 'ann' }] })
 })
 
+t.test('a multipart body at /generate is told where files go', async t => {
+  const { url } = await startJobs(t)
+  const body = new FormData()
+  body.append('input', new Blob(['x']), 'a.png')
+  const answer = await fetch(`${url}/generate/upscale-2x`, { method: 'POST', body })
+  t.equal(answer.status, 415)
+  t.match(await answer.json(), { error: { code: 'unsupported_media_type', message: /JSON here; POST \/api\/v1\/jobs takes files/ } })
+})
+
+t.test('a running job that is to be cancelled says so until it is', async t => {
+  const { jobs, call } = await startJobs(t)
+  const job = jobRow({ status: 'processing', cancelRequested: true })
+  jobs.jobs.set(job.id, job)
+  t.match(await (await call('POST', `/api/v1/jobs/${job.id}/cancel`)).json(), { status: 'processing', cancel_requested: true })
+  jobs.jobs.set(job.id, { ...job, status: 'cancelled' })
+  t.notOk('cancel_requested' in (await (await call('GET', `/api/v1/jobs/${job.id}`)).json() as object))
+})
+
 t.test('jobs are cancelled, retried and removed', async t => {
   const { call, jobs } = await startJobs(t)
   const job = jobRow({ status: 'cancelled' })
@@ -233,7 +251,7 @@ t.test('the queue tells numbers, and names nobody\'s job', async t => {
   t.ok(body.oldest_age_ms >= 1000 && body.oldest_age_ms < 60_000)
   t.same({ ...body, oldest_age_ms: 0 }, {
     waiting: 2, running: 1, completed: 5, failed: 1, oldest_age_ms: 0, models: [{ name: 'upscale-2x', waiting: 2, running: 1 }],
-    workers: [{ id: 'w1', state: 'busy', provider: 'cpu', device: 'cpu', runs: 3 }]
+    workers: [{ node: 'n1', id: 'w1', state: 'busy', provider: 'cpu', device: 'cpu', runs: 3 }]
   })
 })
 

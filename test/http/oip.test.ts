@@ -71,7 +71,8 @@ t.test('models say what they are: the named version, or the highest that is load
   for (const path of ['/v2/models/identity', '/v2/models/identity/versions/1']) {
     t.same(await (await get(path)).json(), {
       name: 'identity', versions: ['1', '2'], platform: 'onnx_onnxv1',
-      inputs: [{ name: 'x', datatype: 'FP32', shape: [-1, 2] }], outputs: [{ name: 'y', datatype: 'FP32', shape: [-1, 2] }]
+      inputs: [{ name: 'x', datatype: 'FP32', shape: [-1, 2] }], outputs: [{ name: 'y', datatype: 'FP32', shape: [-1, 2] }],
+      properties: { task: 'tensor', params: { type: 'object', properties: {}, additionalProperties: false } }
     }, path)
     t.same(await (await get(`${path}/ready`)).json(), { name: 'identity', ready: true }, path)
   }

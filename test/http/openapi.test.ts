@@ -7,6 +7,7 @@ import { statusOf } from '../../src/http/error-bodies.ts'
 import { errorsWithoutRoute } from '../../src/http/error-docs.ts'
 import { flatErrors } from '../../src/http/errors.ts'
 import { refuseOtherMethods } from '../../src/http/method-not-allowed.ts'
+import { taskNamed, taskNames } from '../../src/inference/tasks/index.ts'
 import { startApp } from '../support/start-app.ts'
 import { startEdge } from '../support/start-edge.ts'
 
@@ -54,7 +55,7 @@ t.test('the document is OpenAPI 3.1 and has the routes with their errors, and no
     }
     t.ok(document.components.schemas[schema])
   }
-  t.match(document.components.securitySchemes, { adminToken: { type: 'http', scheme: 'bearer' }, adminHeader: { name: 'x-alga-admin' } })
+  t.match(document.components.securitySchemes, { bearer: { type: 'http', scheme: 'bearer' }, adminHeader: { name: 'x-alga-admin' } })
 })
 
 t.test('every reference in the document leads somewhere', async t => {
@@ -100,6 +101,26 @@ t.test('every route of the service that is not hidden is in its document, each e
   const missing = Object.keys(catalogue).filter(name => !seen.has(name))
   t.same(missing, [], 'every error can be met')
   for (const name of errorsWithoutRoute) t.match(document.info.description, `\`${catalogue[name].nested}\``)
+})
+
+t.test('of jobs it says what a caller needs: events of each media type, params of each task, what may be left out', async t => {
+  const { app: { server } } = await startApp(t)
+  const document = (await server.inject('/openapi.json')).json<Document>()
+  for (const path of ['/api/v1/jobs/{id}/events', '/uploads/{id}/events']) {
+    const { content } = document.paths[path]!.get!.responses['200']!
+    t.match(content['text/event-stream']?.example, /^(id: .+\n)?event: .+\ndata: \{.+\}\n\n$/, path)
+    const line = String(content['application/x-ndjson']?.example)
+    t.match(line, /^[^\n]+\n$/, path)
+    t.match(JSON.parse(line), { event: String, data: Object }, path)
+  }
+  const bodyOf = (path: string) => document.paths[path]!.post!.requestBody!.content['application/json']!.schema as { required?: string[], properties: Record<string, { description: string }> }
+  t.same(bodyOf('/api/v1/jobs/{id}/download-tokens').required, ['name'])
+  t.same(bodyOf('/api/v1/jobs').required, ['input'])
+  const { description } = bodyOf('/api/v1/jobs').properties.params!
+  for (const task of taskNames()) {
+    t.match(description, `\`${task}\``)
+    for (const param of Object.keys((taskNamed(task)!.params as { properties: object }).properties)) t.match(description, `\`${param}\``, `${task} ${param}`)
+  }
 })
 
 t.test('what routes really answer with is what their document says', async t => {

@@ -1,4 +1,5 @@
 /** The jobs domain as a node has it: real SQLite (or Postgres, where DATABASE_URL names one), a real store, workers that are played. */
+import { randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -62,10 +63,11 @@ export interface WorldOptions {
   wrap?: (store: ObjectStore) => ObjectStore
   wrapRecords?: (records: RecordStore) => RecordStore
   webhookRetryMs?: number
+  webhookLeaseMs?: number
 }
 
 /** What tests wait for is quick here: leases of a second and little grace. */
-export async function jobWorld(t: Test, { env = {}, workers = 1, beside, wrap = each => each, wrapRecords = each => each, webhookRetryMs = 20 }: WorldOptions = {}): Promise<World> {
+export async function jobWorld(t: Test, { env = {}, workers = 1, beside, wrap = each => each, wrapRecords = each => each, webhookRetryMs = 20, webhookLeaseMs = 30_000 }: WorldOptions = {}): Promise<World> {
   const folder = beside?.folder ?? await mkdtemp(join(tmpdir(), 'penstock-jobs-'))
   const config: Config = readConfig({ JOB_LEASE_MS: '1000', SHUTDOWN_GRACE_MS: '200', CANCEL_GRACE_MS: '100', DATA_DIR: folder, EXEC_TASKS_FILE: join(folder, 'commands.json'), ...env })
   const records = wrapRecords(config.DATABASE_URL === undefined ? sqliteRecordStore({ file: join(folder, 'records.db') }) : postgresRecordStore({ url: config.DATABASE_URL }))
@@ -82,8 +84,8 @@ export async function jobWorld(t: Test, { env = {}, workers = 1, beside, wrap = 
     config, store, readiness, records, running, trust: undefined, profiles: profilesOf(config), manifestReaders: pLimit(1),
     slots: createSlots(config.MAX_CONCURRENT_UPLOADS, 1), checkModel: pool.checkModel
   }
-  const webhooks = createWebhooks({ config, jobs: records.jobs, log, retryDelayMs: () => webhookRetryMs, closeGraceMs: 200 })
-  const context: JobsContext = { config, store, readiness, records, pool, ingest, webhooks, log }
+  const webhooks = createWebhooks({ config, records, log, retryDelayMs: () => webhookRetryMs, closeGraceMs: 200, leaseMs: webhookLeaseMs, lookIntervalMs: 100 })
+  const context: JobsContext = { node: randomUUID().slice(0, 8), config, store, readiness, records, pool, ingest, webhooks, log }
   const service = createJobService(context)
   const runners: Runner[] = []
   if (beside === undefined) await addModels(records, store)

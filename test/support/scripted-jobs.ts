@@ -136,7 +136,7 @@ export function scriptedJobs(): ScriptedJobs {
       note('queue', undefined)
       return {
         waiting: 2, running: 1, completed: 5, failed: 1, oldestCreatedAt: Date.now() - 1000, perModel: [{ model: 'upscale-2x', waiting: 2, running: 1 }],
-        workers: [{ id: 'w1', pid: 4711, state: 'busy', provider: 'cpu', device: 'cpu', running: 'the-job-of-somebody', rss: 1, runs: 3 }]
+        workers: [{ node: 'n1', id: 'w1', state: 'busy', provider: 'cpu', device: 'cpu', runs: 3 }]
       }
     }
   }

@@ -5,6 +5,8 @@
  */
 import { parentPort, threadId } from 'node:worker_threads'
 import { setTimeout as delay } from 'node:timers/promises'
+import { Socket } from 'node:net'
+import { CHANNEL_FD, framedChannel, type FramedChannel } from '../../src/inference/framed-channel.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from '../../src/inference/protocol.ts'
 
 export type Step =
@@ -20,6 +22,8 @@ export type Step =
   | { print: string }
   | { spawnSleeper: true }
   | { disconnect: true }
+  /** raw, in hex, past everything that makes messages */
+  | { write: string }
   | { fail: string, retryable?: boolean }
   | { answerTensors: true }
   | { answerEnvironment: true }
@@ -28,8 +32,9 @@ export type Step =
 /** How a worker starts. */
 export interface StartScript { unusable?: string, exit?: number, never?: boolean, provider?: string, exitAfterReady?: boolean, ignoreStop?: boolean, onlyIfMissing?: string }
 
+let channel: FramedChannel | undefined
 const say = (message: unknown): void => {
-  if (parentPort === null) process.send?.(message)
+  if (parentPort === null) channel?.send(message)
   else parentPort.postMessage(message, [])
 }
 const leaked: Buffer[] = []
@@ -94,7 +99,11 @@ async function take(step: Step, order: Extract<ToWorker, { id: string }>, signal
     const sleeper = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 600000)'], { stdio: 'ignore' })
     say({ type: 'progress', id, stage: 'sleeper', progress: null, message: String(sleeper.pid) } satisfies FromWorker)
   } else if ('disconnect' in step) {
-    process.disconnect()
+    channel?.end()
+    await delay(60_000)
+  } else if ('write' in step) {
+    const { writeSync } = await import('node:fs')
+    writeSync(CHANNEL_FD, Buffer.from(step.write, 'hex'))
     await delay(60_000)
   } else if ('fail' in step) {
     failed(id, step.fail, `failed as ${step.fail}`, step.retryable)
@@ -136,8 +145,8 @@ async function obey(order: ToWorker): Promise<void> {
 }
 
 if (parentPort === null) {
-  process.on('message', (message: ToWorker) => void obey(message))
-  process.on('disconnect', () => { if (process.env.OUTLIVE === undefined) process.exit(0) })
+  channel = framedChannel(new Socket({ fd: CHANNEL_FD }), { maxBytes: Number.POSITIVE_INFINITY, onMessage: message => void obey(message as ToWorker), onBroken: () => process.exit(1) })
+  void channel.closed.then(() => { if (process.env.OUTLIVE === undefined) process.exit(0) })
   process.on('SIGINT', () => {}).on('SIGTERM', () => {})
 } else {
   parentPort.on('message', (message: ToWorker) => void obey(message))

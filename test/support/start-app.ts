@@ -29,7 +29,7 @@ export const ADMIN = { 'x-alga-admin': 'true' }
 /** Defaults: fs + SQLite in a temporary folder, no workers, no rate limits. `env` overrides by variable name. */
 export async function startApp(t: Test, env: Record<string, string> = {}): Promise<StartedApp> {
   const dataDir = env.DATA_DIR ?? await mkdtemp(join(tmpdir(), 'penstock-'))
-  const config = readConfig({ PORT: '0', ROLES: 'api', EXT_BUNDLES_RATELIMIT_MAX: '0', REFUSED_RATE_LIMIT_MAX: '0', SHUTDOWN_GRACE_MS: '500', ...env, DATA_DIR: dataDir })
+  const config = readConfig({ PORT: '0', ROLES: 'api', EXT_BUNDLES_RATELIMIT_MAX: '0', REFUSED_RATE_LIMIT_MAX: '0', FILES_UPLOAD_RATE_LIMIT_MAX: '0', FILES_DOWNLOAD_RATE_LIMIT_MAX: '0', SHUTDOWN_GRACE_MS: '500', ...env, DATA_DIR: dataDir })
   const logs: Record<string, unknown>[] = []
   const log = pino({ level: 'debug', base: null, formatters: { level: label => ({ level: label }) } }, { write: (line: string) => { logs.push(JSON.parse(line) as Record<string, unknown>) } })
   const app = await buildApp(config, log)

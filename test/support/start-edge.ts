@@ -3,7 +3,7 @@ import { Writable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import { readConfig, type Config } from '../../src/config.ts'
 import { healthRoutes, type Health } from '../../src/http/routes/health.ts'
-import { createServer, type App } from '../../src/http/server.ts'
+import { createServer, type App, type ServerOptions } from '../../src/http/server.ts'
 import { createLogger } from '../../src/logging.ts'
 
 export interface Edge {
@@ -21,6 +21,8 @@ export interface Edge {
 export interface EdgeOptions {
   env?: Record<string, string>
   ready?: Health['ready']
+  credentials?: ServerOptions['credentials']
+  redis?: ServerOptions['redis']
   /** Plugins of routes, each with its own scope. */
   routes?: ((app: FastifyInstance, edge: { config: Config }) => Promise<void>)[]
 }
@@ -41,7 +43,7 @@ export async function startEdge(t: Test, options: EdgeOptions = {}): Promise<Edg
   const lines: Record<string, unknown>[] = []
   const config = readConfig(options.env ?? {})
   const health = { stopping: false, ready: options.ready ?? (async () => ({ ready: true, reasons: [] })) }
-  const app = createServer({ config, logger: createLogger({ level: 'debug', destination: collect(lines) }), health })
+  const app = createServer({ config, logger: createLogger({ level: 'debug', destination: collect(lines) }), health, ...(options.credentials && { credentials: options.credentials }), ...(options.redis && { redis: options.redis }) })
   void app.register(healthRoutes, { health })
   for (const routes of options.routes ?? []) void app.register(async scope => routes(scope, { config }))
   const url = await app.listen({ host: '127.0.0.1', port: 0 })

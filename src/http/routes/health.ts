@@ -7,25 +7,31 @@ import { refuseOtherMethods } from '../method-not-allowed.ts'
 export interface Health {
   /** True from the moment shutdown begins. */
   readonly stopping: boolean
-  /** Should traffic go on? `reasons` are for callers: no hosts, no texts of libraries. */
-  ready(): Promise<{ ready: boolean, reasons: string[] }>
+  /**
+   * Should traffic go on? `reasons` are why not; `degraded` is what is missing while it may. Both are for callers: no hosts,
+   * no texts of libraries.
+   */
+  ready(): Promise<{ ready: boolean, reasons: string[], degraded?: string[] }>
 }
 
 const Alive = Type.Object({ status: Type.Literal('alive') })
-const Ready = Type.Object({ status: Type.Literal('ready') })
+const Ready = Type.Object({
+  status: Type.Literal('ready'),
+  degraded: Type.Optional(Type.Array(Type.String(), { description: 'what is missing, and can be done without', examples: [['redis not reachable']] }))
+})
 const NotReady = Type.Object({
   status: Type.Literal('not_ready'),
   reasons: Type.Array(Type.String(), { examples: [['records are not reachable']] })
 })
 
-async function reasonsOf(health: Health, app: FastifyInstance): Promise<string[]> {
-  if (health.stopping) return ['shutting down']
+async function stateOf(health: Health, app: FastifyInstance): Promise<{ reasons: string[], degraded?: string[] }> {
+  if (health.stopping) return { reasons: ['shutting down'] }
   try {
-    const { ready, reasons } = await health.ready()
-    return ready ? [] : reasons.length === 0 ? ['not ready'] : reasons
+    const { ready, reasons, degraded = [] } = await health.ready()
+    return ready ? { reasons: [], degraded } : { reasons: reasons.length === 0 ? ['not ready'] : reasons }
   } catch (err) {
     app.log.error({ action: 'health.ready.failed', err }, 'readiness could not be found out')
-    return ['readiness could not be found out']
+    return { reasons: ['readiness could not be found out'] }
   }
 }
 
@@ -43,9 +49,9 @@ export async function healthRoutes(scope: FastifyInstance, { health }: { health:
     config: { whileStopping: true },
     schema: { tags: ['health'], summary: 'Should traffic come here?', security: [], response: { 200: Ready, 503: NotReady } }
   }, async (_request, reply) => {
-    const reasons = await reasonsOf(health, scope)
+    const { reasons, degraded = [] } = await stateOf(health, scope)
     if (reasons.length > 0) return reply.code(503).send({ status: 'not_ready', reasons })
-    return { status: 'ready' as const }
+    return { status: 'ready' as const, ...(degraded.length > 0 && { degraded }) }
   })
   refuseOtherMethods(scope)
 }

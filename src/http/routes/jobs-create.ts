@@ -16,7 +16,7 @@ import type { JobRecord } from '../../records/jobs-port.ts'
 import { clientGone } from '../client-gone.ts'
 import { bodyTooLarge, invalidFields } from '../error-translation.ts'
 import { writeContinue } from '../expect-continue.ts'
-import { multipartBody, type MultipartBody } from './jobs-multipart.ts'
+import { multipartBody, type MultipartBody } from '../multipart.ts'
 import { JobFields, type IdempotencyHeaders, type JobBody } from './jobs-schemas.ts'
 
 export interface CreateContext {

@@ -6,6 +6,8 @@ import {
   PAGE_DEFAULT, PAGE_MAX, REF_IMAGES_MAX, TENSOR_RANK_MAX, TENSORS_MAX, USER_ID_MAX_CHARACTERS, WEBHOOK_URL_MAX_CHARACTERS
 } from '../../limits.ts'
 import type { JobEventName, JobStatus } from '../../records/jobs-port.ts'
+import { eventDocs } from '../event-stream.ts'
+import { describeParams } from './task-params.ts'
 
 const EVENTS = ['generation_started', 'generation_progress', 'generation_complete', 'generation_failed', 'generation_cancelled'] as const satisfies JobEventName[]
 const STATUSES = ['queued', 'processing', 'completed', 'failed', 'cancelled'] as const satisfies JobStatus[]
@@ -38,7 +40,7 @@ const Input = Type.Object({
   tensors: Type.Optional(Type.Array(Tensor, { minItems: 1, maxItems: TENSORS_MAX }))
 }, { additionalProperties: false, minProperties: 1, maxProperties: 1, description: 'one of: a file, an object that a row of the caller points at, tensors as the Open Inference Protocol has its `inputs`' })
 
-const Params = Type.Unsafe<Record<string, unknown>>(Type.Object({}, { additionalProperties: true, description: 'as the task of the model takes them' }))
+const Params = Type.Unsafe<Record<string, unknown>>(Type.Object({}, { additionalProperties: true, description: `as the task of the model takes them:\n\n${describeParams()}\n\nEach as a schema: \`properties.params\` of \`GET /v2/models/{name}\`.` }))
 const Webhook = Type.Object({
   url: Type.String({ minLength: 1, maxLength: WEBHOOK_URL_MAX_CHARACTERS }),
   events: Type.Optional(Type.Array(Type.Enum(EVENTS), { maxItems: EVENTS.length, uniqueItems: true, description: 'without it all' }))
@@ -101,6 +103,7 @@ const jobProperties = {
   model: Type.Object({ name: Type.String(), version: Type.String(), sha256: Sha256 }),
   status: Type.Enum(STATUSES),
   stage: Nullable(Type.String()),
+  cancel_requested: Type.Optional(Type.Boolean({ description: 'there, and true, while a running job is being cancelled' })),
   progress: Nullable(Type.Number({ description: '0 to 100, null while the total is unknown' })),
   attempt: Type.Integer(),
   created_at: Time,
@@ -169,10 +172,9 @@ export const EventsQuery = Type.Object({ after: Sequence('only events behind thi
 export type EventsQuery = Static<typeof EventsQuery>
 export const EventsHeaders = Type.Object({ 'last-event-id': Sequence('the same, as browsers send it; it wins') })
 export interface EventsHeaders { 'last-event-id'?: string }
-export const Events = Type.String({
-  description: 'the events as they happen, up to the terminal one of the latest run',
-  examples: [`id: 2\nevent: generation_progress\ndata: {"jobId":"${jobId}","progress":50,"stage":"inference","message":null}\n\n`]
-})
+export const Events = eventDocs('the events as they happen, up to the terminal one of the latest run', [
+  { id: 2, event: 'generation_progress', data: { jobId, progress: 50, stage: 'inference', message: null } }
+])
 export const NoMoreEvents = Type.Null({ description: 'the job has ended, and the caller has seen all of it: browsers do not connect again' })
 
 export const DownloadBody = Type.Object({
@@ -203,12 +205,12 @@ export const Queue = Type.Object({
   waiting: Count, running: Count, completed: Count, failed: Count,
   oldest_age_ms: OldestAge,
   models: Type.Array(Type.Object({ name: Type.String(), waiting: Count, running: Count })),
-  workers: Type.Array(Type.Object({ id: Type.String(), state: Type.String(), provider: Nullable(Type.String()), device: Nullable(Type.String()), runs: Count }))
+  workers: Type.Array(Type.Object({ node: Type.String({ description: 'the process that it belongs to' }), id: Type.String(), state: Type.String(), provider: Nullable(Type.String()), device: Nullable(Type.String()), runs: Count }))
 }, {
-  description: 'jobs of all nodes, workers of this one',
+  description: 'of all nodes; workers of others as they were a few seconds ago',
   examples: [{
     waiting: 3, running: 1, completed: 40, failed: 2, oldest_age_ms: 1500, models: [{ name: 'upscale-2x', waiting: 3, running: 1 }],
-    workers: [{ id: 'worker-1', state: 'busy', provider: 'cpu', device: 'cpu', runs: 42 }]
+    workers: [{ node: '3f2a9c10', id: '1.1', state: 'busy', provider: 'cpu', device: 'cpu', runs: 42 }]
   }]
 })
 

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
+import { PenstockError } from '../../errors.ts'
 import { isUnchanged } from '../../files/conditions.ts'
 import { callerOf } from '../../identity/guards.ts'
 import type { Principal } from '../../identity/principal.ts'
@@ -13,12 +14,12 @@ import type { JobRecord } from '../../records/jobs-port.ts'
 import { page } from '../cursor.ts'
 import { invalidFields } from '../error-translation.ts'
 import { refuseOtherMethods } from '../method-not-allowed.ts'
+import { takeMultipart } from '../multipart.ts'
 import { adminSecurity } from '../openapi.ts'
 import { createFromMultipart, createJob, generate } from './jobs-create.ts'
 import { createErrors, generateErrors, jobErrors, listErrors, retryErrors } from './jobs-errors.ts'
 import { sendJobEvents } from './jobs-events.ts'
 import { announce, apiLimit, jobIdOf, type JobRoutesOptions } from './jobs-family.ts'
-import { takeMultipart } from './jobs-multipart.ts'
 import { downloadRoute, resultRoutes } from './jobs-results.ts'
 import {
   AcceptedJob, Events, EventsHeaders, EventsQuery, GenerateAnswer, GenerateBody, IdempotencyHeaders, Job, JobBody, JobForm, JobParams, Jobs, JobWithETag,
@@ -64,6 +65,9 @@ async function createRoutes(app: FastifyInstance, options: JobRoutesOptions): Pr
   app.post<{ Params: { model: string }, Body: GenerateBody | undefined }>('/generate/:model', {
     onRequest: guards.write,
     config: { ...apiLimit, errors: generateErrors },
+    preValidation: async request => {
+      if (request.isMultipart()) throw new PenstockError('UNSUPPORTED_MEDIA_TYPE', { message: 'the body must be JSON here; POST /api/v1/jobs takes files as multipart/form-data, and the model as its field "model"' })
+    },
     schema: {
       ...jobs,
       summary: 'Make a job for a model, for callers of a media pipeline',

@@ -8,12 +8,12 @@ import { showEventData, showJob, type ShownJob } from '../../jobs/show.ts'
 import type { JobEvent, JobRecord } from '../../records/jobs-port.ts'
 import { page } from '../cursor.ts'
 import { refuseOtherMethods } from '../method-not-allowed.ts'
+import { takeMultipart } from '../multipart.ts'
 import { sendFile } from '../send-file.ts'
 import { createFromMultipart } from './jobs-create.ts'
 import { createErrors, jobErrors, listErrors, resultErrors } from './jobs-errors.ts'
 import { sendJobEvents } from './jobs-events.ts'
 import { announce, apiLimit, jobIdOf, type JobRoutesOptions } from './jobs-family.ts'
-import { takeMultipart } from './jobs-multipart.ts'
 import {
   AcceptedJob, Events, EventsHeaders, EventsQuery, FileBytes, FileRange, IdempotencyHeaders, Job, Jobs, LegacyForm, LegacyListQuery, LegacyParams,
   LegacyResultParams, NoMoreEvents, NotModified, QueueNumbers, RepeatedJob

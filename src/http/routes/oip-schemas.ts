@@ -25,8 +25,18 @@ const tensor = (name: string) => ({ name, datatype: 'FP32', shape: [-1, 2] })
 
 export const ModelMetadata = Type.Object({
   name: Type.String(), versions: Type.Array(Type.String()), platform: Type.String(),
-  inputs: Type.Array(TensorMetadata), outputs: Type.Array(TensorMetadata)
-}, { description: 'the model', examples: [{ name: 'identity', versions: ['1'], platform: 'onnx_onnxv1', inputs: [tensor('x')], outputs: [tensor('y')] }] })
+  inputs: Type.Array(TensorMetadata), outputs: Type.Array(TensorMetadata),
+  properties: Type.Object({
+    task: Type.String({ description: 'what jobs of it do' }),
+    params: Type.Object({}, { additionalProperties: true, description: 'JSON schema of the params of its jobs' })
+  })
+}, {
+  description: 'the model',
+  examples: [{
+    name: 'identity', versions: ['1'], platform: 'onnx_onnxv1', inputs: [tensor('x')], outputs: [tensor('y')],
+    properties: { task: 'tensor', params: { type: 'object', properties: {}, additionalProperties: false } }
+  }]
+})
 
 /** `data` is looked at by whoever makes the tensor: as a schema it would be walked twice. */
 const InferInput = Type.Object({

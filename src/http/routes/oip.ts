@@ -22,6 +22,7 @@ import {
   IndexAnswer, IndexRequest, InferAnswer, InferRequest, Live, LoadRequest, ModelMetadata, ModelParams, ModelReady, Nothing, Ready, ServerMetadata, VersionParams
 } from './oip-schemas.ts'
 import { inputsOf, outputsOf, readTensorBodies, sendTensors } from './oip-tensors.ts'
+import { paramsOf } from './task-params.ts'
 
 const PLATFORM = 'onnx_onnxv1'
 const EXTENSIONS = ['binary_tensor_data', 'model_repository']
@@ -95,7 +96,7 @@ async function modelRoutes(app: FastifyInstance, { models, guards }: OipOptions)
       const model = await loadedModel(models, request.params)
       const versions = (await models.list()).filter(each => each.name === model.name && each.loaded).map(each => each.version)
       const { inputs, outputs } = signatureOf(model)
-      return { name: model.name, versions: versions.toReversed(), platform: PLATFORM, inputs: inputs.map(showTensor), outputs: outputs.map(showTensor) }
+      return { name: model.name, versions: versions.toReversed(), platform: PLATFORM, inputs: inputs.map(showTensor), outputs: outputs.map(showTensor), properties: { task: model.task, params: paramsOf(model.task) } }
     })
   }
   for (const [path, params] of pathsOf('/ready')) {

@@ -13,7 +13,7 @@ export function showQueue({ waiting, running, completed, failed, oldestCreatedAt
     waiting, running, completed, failed,
     oldest_age_ms: ageOf(oldestCreatedAt),
     models: perModel.map(({ model, ...counts }) => ({ name: model, ...counts })),
-    workers: workers.map(({ id, state, provider, device, runs }) => ({ id, state, provider, device, runs }))
+    workers
   }
 }
 

@@ -8,9 +8,11 @@
  *
  * A thread cannot be killed in the middle of a run: ONNX Runtime would take the whole process with it (SIGABRT).
  */
-import { fork, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
+import type { Duplex } from 'node:stream'
 import { Worker } from 'node:worker_threads'
-import { WORKER_LAST_WORDS_MS } from '../../limits.ts'
+import { WORKER_LAST_WORDS_MS, WORKER_MESSAGE_MAX_BYTES } from '../../limits.ts'
+import { CHANNEL_FD, framedChannel, type FramedChannel } from '../framed-channel.ts'
 import { forbidTelemetry } from '../no-telemetry.ts'
 import type { ToWorker } from '../protocol.ts'
 import { readLines } from './log-lines.ts'
@@ -24,6 +26,8 @@ export interface ChannelOptions {
   /** the whole environment of the worker */
   env: Readonly<Record<string, string>>
   onMessage(message: unknown): void
+  /** It sent what is no message at all, and is heard no more. */
+  onBroken(why: string): void
   onLine(line: string): void
 }
 
@@ -32,7 +36,7 @@ export interface Channel {
   readonly pid: number | null
   /** Whether it can be killed while it runs a model. */
   readonly killable: boolean
-  /** To a worker that has ended: nothing. @throws what cannot be cloned (DataCloneError) */
+  /** To a worker that has ended: nothing. @throws for what cannot be cloned */
   send(message: ToWorker): void
   /** Ends it at once; a thread that is not killable must be idle. Idempotent. */
   kill(): void
@@ -54,28 +58,28 @@ const RARE_COLLECTIONS = ['--heap-growing-percent=400']
 /** glibc makes arenas by the number of threads, and each keeps what it once had: decoders and runtimes that take turns need few. */
 const FEW_ARENAS = { MALLOC_ARENA_MAX: '2' }
 
-function openProcess({ entry, env, onMessage, onLine }: ChannelOptions): Channel {
-  const child = fork(entry, [], { serialization: 'advanced', detached: true, execArgv: RARE_COLLECTIONS, env: { ...FEW_ARENAS, ...env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
-  child.on('message', onMessage)
+function openProcess({ entry, env, onMessage, onBroken, onLine }: ChannelOptions): Channel {
+  const child = spawn(process.execPath, [...RARE_COLLECTIONS, entry], { detached: true, env: { ...FEW_ARENAS, ...env }, stdio: ['ignore', 'pipe', 'pipe', 'pipe'] })
+  const channel = framedChannel(child.stdio[CHANNEL_FD] as Duplex, { maxBytes: WORKER_MESSAGE_MAX_BYTES, onMessage, onBroken })
   for (const stream of [child.stdout, child.stderr]) if (stream !== null) readLines(stream, onLine)
   const kill = (): void => {
     killGroup(child.pid)
     child.kill('SIGKILL')
   }
   // a worker that can no longer be told anything is of no use
-  child.once('disconnect', () => { if (child.exitCode === null && child.signalCode === null) setTimeout(kill, WORKER_LAST_WORDS_MS).unref() })
+  void channel.closed.then(() => { if (child.exitCode === null && child.signalCode === null) setTimeout(kill, WORKER_LAST_WORDS_MS).unref() })
   return {
     pid: child.pid ?? null,
     killable: true,
-    send: message => void (child.connected && child.send(message, () => {})),
+    send: message => channel.send(message),
     kill,
     forget() {
       child.unref()
-      if (child.connected) child.disconnect()
+      child.stdio[CHANNEL_FD]?.destroy()
       child.stdout?.destroy()
       child.stderr?.destroy()
     },
-    ended: endOfProcess(child).finally(() => killGroup(child.pid))
+    ended: endOfProcess(child, channel).finally(() => killGroup(child.pid))
   }
 }
 
@@ -89,15 +93,14 @@ function killGroup(pid: number | undefined): void {
   }
 }
 
-function endOfProcess(child: ChildProcess): Promise<string> {
+function endOfProcess(child: ChildProcess, channel: FramedChannel): Promise<string> {
   return new Promise(resolve => {
     child.once('error', error => { if (child.pid === undefined) resolve(`it did not start: ${error.message}`) })
     child.on('error', () => {})
     child.once('exit', (code, signal) => {
       const how = signal ?? `exit code ${code}`
-      if (!child.connected) return resolve(how)
       const timer = setTimeout(() => resolve(how), WORKER_LAST_WORDS_MS)
-      child.once('disconnect', () => {
+      void channel.closed.then(() => {
         clearTimeout(timer)
         resolve(how)
       })
@@ -105,10 +108,11 @@ function endOfProcess(child: ChildProcess): Promise<string> {
   })
 }
 
-function openThread({ entry, env, onMessage, onLine }: ChannelOptions): Channel {
+function openThread({ entry, env, onMessage, onBroken, onLine }: ChannelOptions): Channel {
   forbidTelemetry()
   const thread = new Worker(entry, { execArgv: [], argv: [], env: { ...env }, stdout: true, stderr: true })
   thread.on('message', onMessage)
+  thread.on('messageerror', error => onBroken(error.message))
   for (const stream of [thread.stdout, thread.stderr]) readLines(stream, onLine)
   let failure: unknown
   thread.on('error', error => { failure = error })

@@ -32,6 +32,7 @@ const KINDS: { [Kind in FromWorker['type']]: (value: unknown) => value is Fields
   ready: shaped<Fields<'ready'>>({ execution: isExecution, note: orNull(isText) }),
   unusable: shaped<Fields<'unusable'>>({ message: isText }),
   started: shaped<Fields<'started'>>({ id: isText, execution: isExecution }),
+  staging: shaped<Fields<'staging'>>({ id: isText, key: isText }),
   progress: shaped<Fields<'progress'>>({ id: isText, stage: isText, progress: orNull(isFraction), message: orNull(isText) }),
   done: shaped<Fields<'done'>>({
     id: isText, results: listOf(isResult), tensors: listOf(isTensor), signature: orNull(isSignature),

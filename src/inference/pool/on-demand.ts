@@ -60,7 +60,7 @@ export function createOnDemandPool({ create, idleMs }: OnDemandOptions): Inferen
     onFree: () => () => {},
     run: (request, hooks) => use(inner => inner.run(request, hooks)),
     checkModel: (model, signal) => use(inner => inner.checkModel(model, signal)),
-    importModel: (file, known) => use(inner => inner.importModel(file, known)),
+    importModel: (file, known, hooks) => use(inner => inner.importModel(file, known, hooks)),
     status: () => pool?.status() ?? [],
     close() {
       closed = true

@@ -105,6 +105,7 @@ export function orderUnderWay({ order, hooks, cancelGraceMs, killable, onStarted
       if (over) return
       switch (message.type) {
         case 'started': onStarted(message.execution); return hooks.onStarted?.(message.execution)
+        case 'staging': return hooks.onStaging?.(message.key)
         case 'progress': return hooks.onProgress?.({ stage: message.stage, progress: message.progress, message: message.message })
         default: return answer(message)
       }

@@ -4,6 +4,10 @@
  *     run ──▶ an idle worker, the one that used this model last if there is a choice
  *         └─▶ the line, when none is idle ─▶ the worker that becomes idle next
  *
+ * What somebody waits for the answer of (synchronous inferences, load checks) does not wait for jobs: where it has waited
+ * `spareAfterMs` and every worker is at a job, a spare worker is started beside the others, which does nothing else and ends
+ * when it was idle for `spareIdleMs`. For that time there is one worker more than was asked for.
+ *
  * A worker that ends, for whatever reason, is followed by another in its place at once. One that dies at its start, or idle
  * and soon after, is followed after a pause that doubles from WORKER_RESTART_MIN_MS to WORKER_RESTART_MAX_MS, until one
  * lives. A run ends with its worker: `worker_lost`. So whatever a model or an image does to the process that handles it
@@ -16,7 +20,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
 import {
-  MODEL_CHECK_ATTEMPTS_MAX, MODEL_CHECK_TIMEOUT_MS, MODEL_IMPORT_TIMEOUT_MS, WORKER_KILL_WAIT_MS,
+  MODEL_CHECK_ATTEMPTS_MAX, MODEL_CHECK_TIMEOUT_MS, MODEL_IMPORT_TIMEOUT_MS, SPARE_WORKER_AFTER_MS, SPARE_WORKER_IDLE_MS, WORKER_KILL_WAIT_MS,
   WORKER_RESTART_MAX_MS, WORKER_RESTART_MIN_MS, WORKER_STABLE_MS, WORKER_STOP_GRACE_MS, WORKER_THREAD_CLOSE_MS
 } from '../../limits.ts'
 import { InferenceFailed, type InferencePool, type ModelSignature, type RunHooks } from '../port.ts'
@@ -43,6 +47,8 @@ export interface PoolOptions {
   cancelGraceMs: number
   /** runs that may wait for a worker */
   queueMax: number
+  spareAfterMs?: number
+  spareIdleMs?: number
   startTimeoutMs: number
   log: Logger
   /** A worker has ended and another follows. */
@@ -51,6 +57,8 @@ export interface PoolOptions {
 
 interface Place {
   readonly number: number
+  /** Of the worker that is there for what is brief alone. */
+  readonly spare: boolean
   /** workers that it has had */
   count: number
   worker: WorkerHandle | null
@@ -64,6 +72,11 @@ interface FirstStart { ready(worker: WorkerHandle): void, failed(ending: Ending)
 
 const closed = (): InferenceFailed => new InferenceFailed('shutdown', 'the pool was closed')
 
+/** Somebody waits for the answer. */
+function isBrief(order: Order): boolean {
+  return order.type !== 'run' || order.tensors !== undefined
+}
+
 export function createPool(options: PoolOptions): InferencePool {
   const { log } = options
   const env = options.env ?? {}
@@ -74,8 +87,17 @@ export function createPool(options: PoolOptions): InferencePool {
   let starting: Promise<void> | null = null
   let closing: Promise<void> | null = null
 
+  const { spareAfterMs = SPARE_WORKER_AFTER_MS, spareIdleMs = SPARE_WORKER_IDLE_MS } = options
+  const spare: Place = { number: 0, spare: true, count: 0, worker: null, failures: 0, pause: undefined }
+  /** Is what a worker was given last a job? */
+  const atJobs = new Map<WorkerHandle, boolean>()
+  let patience: NodeJS.Timeout | undefined
+  /** One that does not start is not tried again at once. */
+  let spareNotBefore = 0
+
   const workers = (): WorkerHandle[] => places.flatMap(place => place.worker ?? [])
   const idle = (): WorkerHandle[] => workers().filter(worker => worker.state === 'idle')
+  const everyWorker = (): WorkerHandle[] => [...workers(), ...spare.worker === null ? [] : [spare.worker]]
 
   function launch(place: Place): void {
     place.count += 1
@@ -93,8 +115,31 @@ export function createPool(options: PoolOptions): InferencePool {
     if (closing !== null) return worker.end('shutdown')
     const worn = wornBy(worker)
     if (worn !== null) return worker.end(worn)
+    if (place.spare) return freedSpare(worker)
     if (line.serve(worker)) return
     for (const listener of listeners) call(listener)
+  }
+
+  function freedSpare(worker: WorkerHandle): void {
+    clearTimeout(spare.pause)
+    if (!line.serve(worker, { briefOnly: true })) spare.pause = setTimeout(() => worker.end('shutdown'), spareIdleMs).unref()
+  }
+
+  function isAtJob({ worker }: Place): boolean {
+    return worker?.state === 'busy' && atJobs.get(worker) === true
+  }
+
+  /** While something brief waits: is it for jobs that it waits? */
+  function watchLine(): void {
+    patience ??= setTimeout(() => {
+      patience = undefined
+      if (closing !== null || !line.hasBrief) return
+      if (spare.worker === null && performance.now() >= spareNotBefore && places.every(isAtJob)) {
+        log.info({ action: 'worker.spare_started' })
+        launch(spare)
+      }
+      watchLine()
+    }, spareAfterMs).unref()
   }
 
   function wornBy(worker: WorkerHandle): EndReason | null {
@@ -115,6 +160,11 @@ export function createPool(options: PoolOptions): InferencePool {
     const { reason, how, was } = ending
     const level = reason === 'crash' || reason === 'start_failed' ? 'error' : 'info'
     log[level]({ action: 'worker.ended', worker: worker.id, reason, how, was, runs: worker.runs })
+    atJobs.delete(worker)
+    if (place.spare) {
+      if (reason === 'start_failed') spareNotBefore = performance.now() + WORKER_RESTART_MAX_MS
+      return clearTimeout(spare.pause)
+    }
     const first = firstStarts.get(place)
     if (first !== undefined) return first.failed(ending)
     if (closing !== null) return
@@ -134,7 +184,7 @@ export function createPool(options: PoolOptions): InferencePool {
   /** One worker more. @throws InferenceFailed with the reason that it gave */
   function add(): Promise<WorkerHandle> {
     if (closing !== null) return Promise.reject(closed())
-    const place: Place = { number: places.length + 1, count: 0, worker: null, failures: 0, pause: undefined }
+    const place: Place = { number: places.length + 1, spare: false, count: 0, worker: null, failures: 0, pause: undefined }
     places.push(place)
     return new Promise<WorkerHandle>((resolve, reject) => {
       firstStarts.set(place, { ready: resolve, failed: ({ how, reason }) => reject(reason === 'shutdown' ? closed() : new InferenceFailed('internal_error', how)) })
@@ -152,11 +202,20 @@ export function createPool(options: PoolOptions): InferencePool {
   function submit(order: Order, hooks: RunHooks): Promise<{ done: Done, worker: WorkerHandle }> {
     if (closing !== null) return Promise.reject(closed())
     if (hooks.signal?.aborted === true) return Promise.reject(new InferenceFailed('cancelled', 'it was cancelled before it began'))
-    const begin = async (worker: WorkerHandle) => ({ done: await worker.execute(order, hooks), worker })
+    const brief = isBrief(order)
     const free = idle()
+    if (brief && free.length === 0 && spare.worker?.state === 'idle') free.push(spare.worker)
     const model = order.type === 'run' ? order.model.sha256 : null
     const worker = free.find(each => each.model === model) ?? free[0]
-    return worker === undefined ? line.wait(hooks, begin) : begin(worker)
+    if (worker !== undefined) return execute(worker, order, hooks)
+    if (brief) watchLine()
+    return line.wait(hooks, brief, next => execute(next, order, hooks))
+  }
+
+  async function execute(worker: WorkerHandle, order: Order, hooks: RunHooks): Promise<{ done: Done, worker: WorkerHandle }> {
+    if (worker === spare.worker) clearTimeout(spare.pause)
+    atJobs.set(worker, !isBrief(order))
+    return { done: await worker.execute(order, hooks), worker }
   }
 
   async function check(order: Order, signal: AbortSignal | undefined): Promise<ModelSignature> {
@@ -168,8 +227,9 @@ export function createPool(options: PoolOptions): InferencePool {
   async function closeAll(): Promise<void> {
     const why = closed()
     line.clear(why)
-    for (const place of places) clearTimeout(place.pause)
-    const ending = workers()
+    for (const place of [...places, spare]) clearTimeout(place.pause)
+    clearTimeout(patience)
+    const ending = everyWorker()
     for (const worker of ending) worker.end('shutdown', why)
     await Promise.all(ending.map(endOf))
     listeners.clear()
@@ -219,12 +279,12 @@ export function createPool(options: PoolOptions): InferencePool {
         }
       }
     },
-    async importModel(file, known) {
-      const { done: { sha256, size, signature, results } } = await submit({ type: 'import', id: `import-${randomUUID()}`, file, known }, { timeoutMs: MODEL_IMPORT_TIMEOUT_MS })
+    async importModel(file, known, hooks) {
+      const { done: { sha256, size, signature, results } } = await submit({ type: 'import', id: `import-${randomUUID()}`, file, known }, { ...hooks, timeoutMs: MODEL_IMPORT_TIMEOUT_MS })
       if (sha256 === null || size === null || signature === null) throw new InferenceFailed('internal_error', 'the worker left out what the model is')
       return { sha256, size, signature, staged: results[0] ?? null }
     },
-    status: () => workers().map(worker => worker.status()),
+    status: () => everyWorker().map(worker => worker.status()),
     close
   }
 }

@@ -79,6 +79,7 @@ export function startWorker(options: WorkerOptions): WorkerHandle {
   const channel: Channel = openChannel({
     ...options,
     onMessage: hear,
+    onBroken: gibberish,
     onLine: line => log.debug({ action: 'worker.output', worker: id, line })
   })
   const startLimit = setTimeout(() => {
@@ -107,6 +108,12 @@ export function startWorker(options: WorkerOptions): WorkerHandle {
     if (seen.strays === 1) log.warn({ action: 'worker.stray_message', worker: id, what })
     if (seen.strays !== WORKER_STRAY_MESSAGES_MAX) return
     log.error({ action: 'worker.senseless', worker: id, messages: seen.strays })
+    end('crash', new InferenceFailed('worker_lost', 'the worker talked nonsense and was ended'))
+  }
+
+  /** Bytes that are no message: there is no telling what it would say next. */
+  function gibberish(why: string): void {
+    log.error({ action: 'worker.senseless', worker: id, why })
     end('crash', new InferenceFailed('worker_lost', 'the worker talked nonsense and was ended'))
   }
 

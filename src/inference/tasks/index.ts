@@ -6,12 +6,14 @@ import { exec } from './exec.ts'
 import { imageClassification } from './image-classification.ts'
 import { imageToImage } from './image-to-image.ts'
 import { tensor } from './tensor.ts'
+import { videoToVideo } from './video-to-video.ts'
 
 const tasks: readonly Task[] = [
   tensor,
   imageClassification,
   imageToImage,
   embedding,
+  videoToVideo,
   exec
 ]
 

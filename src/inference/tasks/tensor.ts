@@ -1,12 +1,15 @@
 /**
  * Tensors in, tensors out, as JSON of the Open Inference Protocol v2: the input is `{ inputs: [...], outputs?: [...] }`, the
  * result `output.json` its response. NaN and infinity in an output fail the run, since JSON cannot say them.
+ *
+ * An input of tensors byte for byte (tensor-frames.ts) is answered in kind, with `output.tensors`.
  */
 import { Type, type Static } from 'typebox'
 import { Check, Errors } from 'typebox/value'
 import { TENSOR_JSON_MAX_BYTES, TENSORS_MAX } from '../../limits.ts'
-import { InferenceFailed, type WireTensor } from '../port.ts'
-import type { Task } from '../task.ts'
+import { InferenceFailed, type StagedResult, type WireTensor } from '../port.ts'
+import type { Task, TaskContext } from '../task.ts'
+import { decodeTensors, encodeTensors, TENSOR_FRAMES } from '../tensor-frames.ts'
 import { DATATYPES, elementBytes, jsonOfTensor, parseTensorJson, tensorOfJson } from '../tensor-json.ts'
 import { theInput } from './inputs.ts'
 
@@ -23,7 +26,10 @@ export const tensor: Task = {
   input: 'tensors',
   params: Type.Object({}, { additionalProperties: false }),
   async run(context) {
-    const { id, inputs, outputs = [] } = parse(await context.read(theInput(context, 'tensors as JSON'), TENSOR_JSON_MAX_BYTES))
+    const input = theInput(context, 'tensors as JSON')
+    const bytes = await context.read(input, TENSOR_JSON_MAX_BYTES)
+    if (input.contentType === TENSOR_FRAMES) return [await runExactly(context, bytes)]
+    const { id, inputs, outputs = [] } = parse(bytes)
     const session = await context.session()
     const results = await session.run(inputs.map(tensorOfJson), outputs.length === 0 ? undefined : outputs.map(({ name }) => name))
     assertWritable(results)
@@ -32,6 +38,13 @@ export const tensor: Task = {
     const text = `${head},"outputs":[${results.map(jsonOfTensor).join(',')}]}\n`
     return [await context.write({ name: 'output.json', filename: 'output.json', contentType: 'application/json' }, Buffer.from(text))]
   }
+}
+
+async function runExactly(context: TaskContext, bytes: Buffer): Promise<StagedResult> {
+  const session = await context.session()
+  const results = encodeTensors(await session.run(decodeTensors(bytes)))
+  if (results.length > TENSOR_JSON_MAX_BYTES) throw new InferenceFailed('invalid_input', `the outputs have ${results.length} bytes, more than the ${TENSOR_JSON_MAX_BYTES} that are kept`)
+  return await context.write({ name: 'output.tensors', filename: 'output.tensors', contentType: TENSOR_FRAMES }, results)
 }
 
 function parse(bytes: Buffer): Static<typeof Request> {

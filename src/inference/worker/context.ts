@@ -6,6 +6,7 @@ import { pipeline, type Readable, Transform } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { stagingKey } from '../../objects/keys.ts'
 import type { ObjectStore } from '../../objects/port.ts'
+import type { Ffmpeg } from '../ffmpeg.ts'
 import { InferenceFailed, type RunInput, type StagedResult } from '../port.ts'
 import type { WorkerRun } from '../protocol.ts'
 import type { TaskContext } from '../task.ts'
@@ -20,6 +21,7 @@ export interface Surroundings {
   workDir: string
   threads: number
   execTasks: unknown
+  ffmpeg: Ffmpeg | null
   memory: Memory
 }
 
@@ -29,10 +31,17 @@ export interface RunContext {
   end(options: { keepResults: boolean }): Promise<void>
 }
 
+/** What is said of a run while it goes on. */
+export interface Tell {
+  progress(progress: { stage: string, progress: number | null, message: string | null }): void
+  /** Before a result is written there. */
+  staging(key: string): void
+}
+
 /** Until the results can be read, nothing is done whole. */
 const PROGRESS_MAX = 99
 
-export function runContext(run: WorkerRun, { store, sessions, workDir, threads, execTasks, memory }: Surroundings, signal: AbortSignal, tell: (progress: { stage: string, progress: number | null, message: string | null }) => void): RunContext {
+export function runContext(run: WorkerRun, { store, sessions, workDir, threads, execTasks, ffmpeg, memory }: Surroundings, signal: AbortSignal, tell: Tell): RunContext {
   const staged: string[] = []
   let folder: Promise<string> | undefined
 
@@ -40,11 +49,12 @@ export function runContext(run: WorkerRun, { store, sessions, workDir, threads, 
     if (size > store.putMaxBytes) throw new InferenceFailed('invalid_input', `the result "${result.name}" has ${size} bytes, more than the store takes`)
     const key = stagingKey(randomUUID(), 'object')
     staged.push(key)
+    tell.staging(key)
     return { ...result, key, size, ...await put(key) }
   }
 
   const context: TaskContext = {
-    id: run.id, model: run.model, params: run.params, inputs: run.inputs, threads, signal, execTasks, memory,
+    id: run.id, model: run.model, params: run.params, inputs: run.inputs, threads, signal, execTasks, ffmpeg, memory,
     manifest: () => manifestOf(run.model.manifest),
     session: () => sessions.get(run.model, signal),
     open: async input => verified((await store.open(input.key, { signal })).body, input),
@@ -68,7 +78,7 @@ export function runContext(run: WorkerRun, { store, sessions, workDir, threads, 
     },
     folder: () => folder ??= makeFolder(workDir),
     progress({ stage: name = 'inference', progress, message = null }) {
-      tell({ stage: name, progress: progress === null ? null : Math.min(PROGRESS_MAX, Math.max(0, progress)), message })
+      tell.progress({ stage: name, progress: progress === null ? null : Math.min(PROGRESS_MAX, Math.max(0, progress)), message })
     }
   }
 

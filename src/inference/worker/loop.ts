@@ -92,13 +92,13 @@ export function workerLoop({ say, openStore, onEnd }: LoopOptions): (message: To
 }
 
 async function equip(worker: string, settings: WorkerSettings, openStore: LoopOptions['openStore']): Promise<Equipment> {
-  const { modelCacheDir, workDir, device: asked, intraOpNumThreads, execTasks, sessionsMax } = settings
+  const { modelCacheDir, workDir, device: asked, intraOpNumThreads, execTasks, ffmpeg, sessionsMax } = settings
   const { provider, device, note } = await chooseProvider(asked)
   const store = openStore(settings.store)
   await removeLeftovers(workDir)
   const cache = modelCache({ dir: modelCacheDir, store })
   return {
-    store, cache, workDir, execTasks, note, threads: intraOpNumThreads, memory: keptMemory(WORKER_KEPT_MEMORY_MAX_BYTES),
+    store, cache, workDir, execTasks, ffmpeg, note, threads: intraOpNumThreads, memory: keptMemory(WORKER_KEPT_MEMORY_MAX_BYTES),
     sessions: openSessions({ cache, provider, intraOpNumThreads, max: sessionsMax }),
     execution: { provider, device, worker }
   }
@@ -114,14 +114,17 @@ async function carryOut(order: Order, equipment: Equipment, signal: AbortSignal,
       const path = await equipment.cache.fetch(order, signal)
       return { signature: await inspect(equipment, order.sha256, path, order.manifest) }
     }
-    case 'import': return await bringIn(order, equipment, signal)
+    case 'import': return await bringIn(order, equipment, signal, key => say({ type: 'staging', id: order.id, key }))
   }
 }
 
 async function runTask(run: WorkerRun, equipment: Equipment, signal: AbortSignal, say: (message: FromWorker) => void): Promise<Partial<Done>> {
   const task = taskNamed(run.task)
   if (task === undefined) throw new InferenceFailed('invalid_input', `there is no task "${run.task}"`)
-  const { context, end } = runContext(run, equipment, signal, coalesced(progress => say({ type: 'progress', id: run.id, ...progress })))
+  const { context, end } = runContext(run, equipment, signal, {
+    progress: coalesced(progress => say({ type: 'progress', id: run.id, ...progress })),
+    staging: key => say({ type: 'staging', id: run.id, key })
+  })
   let keepResults = false
   try {
     const results = await task.run(context)
@@ -164,20 +167,21 @@ async function inspect({ sessions, cache }: Equipment, sha256: string, path: str
   }
 }
 
-async function bringIn({ file, known }: Extract<ToWorker, { type: 'import' }>, equipment: Equipment, signal: AbortSignal): Promise<Partial<Done>> {
+async function bringIn({ file, known }: Extract<ToWorker, { type: 'import' }>, equipment: Equipment, signal: AbortSignal, tellStaging: (key: string) => void): Promise<Partial<Done>> {
   const { path, sha256, size } = await equipment.cache.adopt(file, signal).catch((error: unknown) => {
     throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? new InferenceFailed('invalid_model', 'there is no such file', { cause: error }) : error
   })
   const signature = await inspect(equipment, sha256, path)
-  const results = known.includes(sha256) ? [] : [await stageModel(equipment.store, path, size, signal)]
+  const results = known.includes(sha256) ? [] : [await stageModel(equipment.store, path, size, signal, tellStaging)]
   if (results.some(staged => staged.sha256 !== sha256)) throw new InferenceFailed('internal_error', 'the model changed while it was stored')
   return { signature, sha256, size, results }
 }
 
-async function stageModel(store: ObjectStore, path: string, size: number, signal: AbortSignal): Promise<StagedResult> {
+async function stageModel(store: ObjectStore, path: string, size: number, signal: AbortSignal, tellStaging: (key: string) => void): Promise<StagedResult> {
   const key = stagingKey(randomUUID(), 'object')
   const contentType = 'application/octet-stream'
   if (size > store.putMaxBytes) throw new InferenceFailed('invalid_model', `the model has ${size} bytes, more than the store takes at once`)
+  tellStaging(key)
   const { etag, sha256 } = await putFile(store, key, createReadStream(path), size, contentType, signal)
   return { name: 'model', filename: 'model.onnx', key, etag, size, sha256, contentType }
 }

@@ -151,6 +151,19 @@ t.test('a worker that talks nothing but nonsense is ended', async t => {
   t.same(restarts, ['crash'])
 })
 
+const le = (length: number): string => Buffer.from(new Uint32Array([length]).buffer).toString('hex')
+for (const [what, hex] of [
+  ['no serialised value', `${le(8)}deadbeefdeadbeef`], ['a value that breaks off', `${le(4)}ff0f6f22`], ['a length beyond any message', `${le(2 ** 32 - 1)}00`], ['a message of no bytes', le(0)]
+] as const) {
+  t.test(`bytes on a worker's channel that are ${what} cost one run, and the service lives`, async t => {
+    const { run, restarts, logged } = await startPool(t)
+    await t.rejects(run('1', [{ progress: 1 }, { write: hex }]), { code: 'worker_lost', retryable: true })
+    t.equal((await run('2', [])).execution.worker, '1.2')
+    t.same(restarts, ['crash'])
+    t.equal(logged('worker.senseless').length, 1)
+  })
+}
+
 t.test('a model over which workers die is taken for the reason', async t => {
   const { pool, restarts } = await startPool(t)
   await t.rejects(pool.checkModel({ key: 'k', sha256: 'a', size: 1, manifest: { do: [{ kill: 'SIGSEGV' }] } }), { code: 'invalid_model', retryable: false })

@@ -23,12 +23,14 @@ for (const isolation of ['process', 'thread'] as const) {
       const model = await bucket.model('upscale-2x')
       const input = await bucket.input(await picture(700, 500), 'image/png')
       const told: (number | null)[] = []
-      const { results, tensors, execution } = await realRun(pool, { id: 'image', model, inputs: [input] }, { onProgress: ({ progress }) => told.push(progress) })
+      const staging: string[] = []
+      const { results, tensors, execution } = await realRun(pool, { id: 'image', model, inputs: [input] }, { onProgress: ({ progress }) => told.push(progress), onStaging: key => staging.push(key) })
       t.same(tensors, [])
       t.match(execution, { provider: 'cpu', worker: '1.1' })
       const [result] = results
       const bytes = await bucket.bytes(result!.key)
       t.match(result!.key, /^sha256\/_staging\//)
+      t.same(staging, [result!.key], 'it says where it writes')
       t.same([result!.size, result!.sha256], [bytes.length, createHash('sha256').update(bytes).digest('hex')])
       t.match(await sharp(bytes).metadata(), { width: 1400, height: 1000, format: 'png' })
       t.ok(told.length > 0 && told.every(each => each === null || each < 100), 'nothing is done before it is')

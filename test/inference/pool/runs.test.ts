@@ -26,6 +26,13 @@ for (const isolation of ['process', 'thread'] as const) {
       t.equal(pool.status()[0]?.pid === null, isolation === 'thread')
     })
 
+    t.test('where it writes is told before it is there', async t => {
+      const { run } = await startPool(t, { isolation })
+      const keys: string[] = []
+      await t.rejects(run('r1', [{ say: { type: 'staging', id: 'r1', key: 'a' } }, { say: { type: 'staging', id: 'r1', key: 1 } }, { fail: 'worker_lost' }], { onStaging: key => keys.push(key) }), { code: 'worker_lost' })
+      t.same(keys, ['a'])
+    })
+
     t.test('as many run at once as there are workers, the others wait in the order they came', async t => {
       const { run, pool } = await startPool(t, { isolation, workers: 2 })
       t.equal(pool.free, 2)
@@ -36,6 +43,33 @@ for (const isolation of ['process', 'thread'] as const) {
       await Promise.all(runs)
       t.same([begun.slice(0, 2).toSorted(), ...begun.slice(2)], [['a', 'b'], 'c', 'd'])
       t.equal(pool.free, 2)
+    })
+
+    t.test('while every worker is at a job, what somebody waits for gets a worker of its own for a while', async t => {
+      const { run, pool, logged } = await startPool(t, { isolation, spareAfterMs: 20, spareIdleMs: 300 })
+      const cancel = new AbortController()
+      const long = run('long', [{ sleepUnlessCancelledMs: 60_000 }], { signal: cancel.signal })
+      const tensors = [{ name: 'x', datatype: 'UINT8' as const, shape: [1], data: new Uint8Array([7]) }]
+      const answers = await Promise.all(['1', '2', '3'].map(id => run(id, [{ answerTensors: true }], {}, { tensors })))
+      t.same(answers.map(({ execution, tensors: [answer] }) => [execution.worker, answer?.data[0]]), [['0.1', 7], ['0.1', 7], ['0.1', 7]])
+      t.match(await pool.checkModel({ key: 'k', sha256: 'a', size: 1, manifest: {} }), { inputs: [{ name: 'x' }] })
+      t.equal(pool.free, 0, 'it is for no job')
+      let begun = false
+      const next = run('next', [], { onStarted: () => { begun = true } })
+      await run('4', [{ sleepMs: 50 }], {}, { tensors })
+      t.equal(begun, false)
+      await eventually(() => assert.equal(pool.status().length, 1))
+      cancel.abort()
+      await t.rejects(long, { code: 'cancelled' })
+      t.match((await next).execution, { worker: '1.1' })
+      t.equal(logged('worker.spare_started').length, 1)
+    })
+
+    t.test('what is brief and waits for what is brief gets none', async t => {
+      const { run, logged } = await startPool(t, { isolation, spareAfterMs: 10 })
+      const tensors = [{ name: 'x', datatype: 'UINT8' as const, shape: [1], data: new Uint8Array([7]) }]
+      await Promise.all(['1', '2', '3'].map(id => run(id, [{ sleepMs: 100 }], {}, { tensors })))
+      t.equal(logged('worker.spare_started').length, 0)
     })
 
     t.test('more than may wait are refused', async t => {

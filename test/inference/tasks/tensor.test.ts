@@ -1,4 +1,5 @@
 import t from 'tap'
+import { decodeTensors, encodeTensors, TENSOR_FRAMES } from '../../../src/inference/tensor-frames.ts'
 import { identityOf, oneNode } from '../../support/graphs.ts'
 import { resultsOf, startTestWorker } from '../../support/worker.ts'
 
@@ -17,6 +18,17 @@ t.test('tensors go through the model, and the result is a response of the protoc
     t.match(result, { name: 'output.json', filename: 'output.json', contentType: 'application/json' })
     t.same(JSON.parse((await worker.read(result!)).toString()), { model_name: 'identity', model_version: '1', outputs })
   }
+})
+
+t.test('tensors byte for byte are answered in kind, also what JSON cannot say', async t => {
+  const model = await worker.model(oneNode('Log', { type: 'float', shape: ['n'] }))
+  const given = encodeTensors([{ name: 'x', datatype: 'FP32', shape: [3], data: new Uint8Array(new Float32Array([1, 0, Number.NaN]).buffer) }])
+  const [result] = resultsOf(await worker.run('tensor', model, [await worker.put(given, TENSOR_FRAMES)]))
+  t.match(result, { name: 'output.tensors', contentType: TENSOR_FRAMES })
+  const [output] = decodeTensors(await worker.read(result!))
+  t.match(output, { datatype: 'FP32', shape: [3] })
+  t.same([...new Float32Array(new Uint8Array(output!.data).buffer)], [0, Number.NEGATIVE_INFINITY, Number.NaN])
+  t.match(await worker.run('tensor', model, [await worker.put(given.subarray(0, -1), TENSOR_FRAMES)]), { type: 'failed', code: 'invalid_input', retryable: false })
 })
 
 t.test('whole numbers of 64 bits stay exact', async t => {

@@ -7,10 +7,10 @@
  */
 import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { isPenstockError, PenstockError } from '../../errors.ts'
-import { JOB_PARAMS_MAX_BYTES, MULTIPART_FIELDS_MAX, MULTIPART_PART_HEADERS_MAX_BYTES, REF_IMAGES_MAX, STREAM_HIGH_WATER_MARK_BYTES } from '../../limits.ts'
-import { onBroken } from '../broken-bodies.ts'
-import { bodyTooLarge } from '../error-translation.ts'
+import { isPenstockError, PenstockError } from '../errors.ts'
+import { JOB_PARAMS_MAX_BYTES, MULTIPART_FIELDS_MAX, MULTIPART_PART_HEADERS_MAX_BYTES, REF_IMAGES_MAX, STREAM_HIGH_WATER_MARK_BYTES } from '../limits.ts'
+import { onBroken } from './broken-bodies.ts'
+import { bodyTooLarge } from './error-translation.ts'
 
 export const MULTIPART_FILES_MAX = 1 + REF_IMAGES_MAX
 

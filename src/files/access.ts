@@ -1,0 +1,40 @@
+/**
+ * Who may do what with a file, decided on its row and the caller.
+ *
+ *   own it (change, share, remove, read)   the same user of the same account; callers without a user id own what callers
+ *                                          without one brought into the same account; administrators own everything
+ *   read `public`                          every caller
+ *   read `account`                         callers of the same account. Having none is no account that one shares.
+ *   read `restricted`                      those it was granted to
+ *
+ * Guests and public forms, who may be anybody, are told that what they may not read is not there.
+ */
+import type { Principal } from '../identity/principal.ts'
+import type { Holder } from '../records/access-port.ts'
+import type { FileRecord } from '../records/jobs-port.ts'
+
+type Owned = Pick<FileRecord, 'owner'>
+type Guarded = Pick<FileRecord, 'owner' | 'access'>
+
+export function holderOf({ subject, account }: Principal): Holder {
+  return { subject, account }
+}
+
+/** Whom a grant of this file to a user is for: a user id is one within an account. */
+export function granteeOf({ owner }: Owned, subject: string): { subject: string, account: string | null } {
+  return { subject, account: owner.account }
+}
+
+export function owns(principal: Principal, { owner }: Owned): boolean {
+  return principal.kind === 'admin' || (owner.subject === principal.subject && owner.account === principal.account)
+}
+
+/** Without grants: those are in the records. */
+export function mayReadUngranted(principal: Principal, file: Guarded): boolean {
+  return owns(principal, file) || file.access === 'public' || (file.access === 'account' && file.owner.account !== null && file.owner.account === principal.account)
+}
+
+/** Is this caller to learn nothing of what it may not read? */
+export function isStranger({ kind }: Principal): boolean {
+  return kind === 'guest' || kind === 'public'
+}

@@ -1,0 +1,15 @@
+/** Probes of what is not asked by a method of its own. Another dependency gets its probe in app.ts, as these do. */
+import type { InferencePool } from '../../inference/port.ts'
+import { Down, type Probe } from './probing.ts'
+
+/** Of the pool: at least one worker that runs or could. */
+export function workersProbe(pool: Pick<InferencePool, 'status'>): Probe {
+  return async () => {
+    if (!pool.status().some(({ state }) => state === 'idle' || state === 'busy')) throw new Down('no worker is ready')
+  }
+}
+
+/** Where models run here, as `/health` says it: the device of a worker that has found one. */
+export function deviceOf(pool: Pick<InferencePool, 'status'>): string | null {
+  return pool.status().find(({ device }) => device !== null)?.device ?? null
+}

@@ -1,0 +1,140 @@
+/**
+ * What the header of a video says, judged before anything of it is decoded; and how many frames it has, by going through it
+ * without decoding them.
+ */
+import { text } from 'node:stream/consumers'
+import { VIDEO_COUNT_TIMEOUT_MS, VIDEO_DURATION_MAX_SECONDS, VIDEO_FRAMES_MAX, VIDEO_PROBE_OUTPUT_MAX_BYTES, VIDEO_PROBE_TIMEOUT_MS, VIDEO_SIDE_MAX, VIDEO_SOUNDS_MAX } from '../../../limits.ts'
+import type { Ffmpeg } from '../../ffmpeg.ts'
+import { InferenceFailed } from '../../port.ts'
+import type { Container } from './container.ts'
+import { inputOf, ProgramFailed, QUIET, startProgram } from './program.ts'
+
+export interface Fraction { num: number, den: number }
+
+export interface VideoFacts {
+  /** Of a frame as it is to be seen: turned upright. */
+  width: number
+  height: number
+  /** of what time stamps count */
+  timeBase: Fraction
+  /** frames a second, on average; where nothing says it, as most have */
+  rate: Fraction
+  /** how wide a pixel is in relation to its height */
+  aspect: Fraction
+  /** As ffmpeg names them; undefined where the file does not say. */
+  colours: { matrix?: string, primaries?: string, transfer?: string }
+  /** Codec of each stream of sound. */
+  sounds: string[]
+}
+
+export interface VideoSource {
+  ffmpeg: Ffmpeg
+  container: Container
+  /** the folder of the run, with the video in it as `input` */
+  folder: string
+  /** pixels of a frame */
+  maxPixels: number
+  signal: AbortSignal
+}
+
+export const INPUT_FILE = 'file:input'
+
+const FIELDS = 'index,codec_type,codec_name,width,height,sample_aspect_ratio,time_base,r_frame_rate,avg_frame_rate,nb_frames,duration,color_space,color_primaries,color_transfer'
+
+interface Stream {
+  codec_type?: string, codec_name?: string, width?: number, height?: number, sample_aspect_ratio?: string, time_base?: string, r_frame_rate?: string, avg_frame_rate?: string
+  nb_frames?: string, duration?: string, color_space?: string, color_primaries?: string, color_transfer?: string, nb_read_packets?: string
+  disposition?: { attached_pic?: number }, tags?: { rotate?: string }, side_data_list?: { rotation?: number }[]
+}
+interface Probed { streams?: Stream[], format?: { duration?: string } }
+
+/** @throws InferenceFailed invalid_input */
+export async function readFacts(source: VideoSource): Promise<VideoFacts> {
+  const { streams = [], format = {} } = await probe(source, VIDEO_PROBE_TIMEOUT_MS, ['-show_entries', `stream=${FIELDS}:stream_disposition=attached_pic:stream_tags=rotate:stream_side_data=rotation:format=duration`])
+  const sounds = streams.filter(({ codec_type: type }) => type === 'audio')
+  const video = streams.find(({ codec_type: type, disposition }) => type === 'video' && disposition?.attached_pic !== 1)
+  if (video === undefined) throw refused(sounds.length > 0 ? 'there is only sound in it, and no video' : 'there is no video in it')
+  assertLimits(source, video, Number(video.duration ?? format.duration))
+  return describe(video, sounds.slice(0, VIDEO_SOUNDS_MAX).map(({ codec_name: name = '' }) => name))
+}
+
+/**
+ * Frames, by their packets; null where that cannot be said.
+ * @throws InferenceFailed invalid_input where there is none, or the file ends before its end
+ */
+export async function countFrames(source: VideoSource): Promise<number | null> {
+  const { streams: [video] = [] } = await probe(source, VIDEO_COUNT_TIMEOUT_MS, ['-count_packets', '-select_streams', 'V:0', '-show_entries', 'stream=nb_read_packets'])
+  if (video?.nb_read_packets === undefined) return null
+  const count = Number(video.nb_read_packets)
+  if (count === 0) throw refused('there is no frame in it')
+  if (count > VIDEO_FRAMES_MAX) throw refused(`it has ${count} frames, more than the ${VIDEO_FRAMES_MAX} that are taken`)
+  return Number.isSafeInteger(count) ? count : null
+}
+
+/** What demuxers say of a file that was cut off; else they just come to an end. */
+const CUT_OFF = /partial file|ended prematurely/
+
+async function probe({ ffmpeg, container, folder, maxPixels, signal }: VideoSource, timeoutMs: number, asked: string[]): Promise<Probed> {
+  const args = [...QUIET, '-max_pixels', String(maxPixels), ...asked, '-of', 'json', ...inputOf(container.demuxer, INPUT_FILE)]
+  const program = startProgram({ path: ffmpeg.ffprobe, args, env: ffmpeg.env, folder, signal, timeoutMs })
+  program.stdin.end()
+  program.notes.resume()
+  const [said] = await Promise.all([text(bounded(program.stdout)), program.ended]).catch((error: unknown) => {
+    throw error instanceof ProgramFailed ? refused(`it is no ${container.name.replace(' and ', ' or ')} that can be read: ${program.reason()}`, error) : error
+  })
+  if (CUT_OFF.test(program.messages())) throw refused('it is cut off: the file ends before the video does')
+  return JSON.parse(said) as Probed
+}
+
+async function* bounded(stdout: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let bytes = 0
+  for await (const chunk of stdout) {
+    bytes += chunk.length
+    if (bytes > VIDEO_PROBE_OUTPUT_MAX_BYTES) throw refused('its header says more than can be looked at')
+    yield chunk
+  }
+}
+
+function assertLimits({ maxPixels }: VideoSource, { width = 0, height = 0, nb_frames: frames, avg_frame_rate: rate }: Stream, seconds: number): void {
+  if (!(width > 0 && height > 0)) throw refused('it has no size')
+  if (width * height > maxPixels) throw refused(`it has ${width} × ${height} = ${width * height} pixels a frame, more than the ${maxPixels} that are taken`)
+  if (Math.max(width, height) > VIDEO_SIDE_MAX) throw refused(`it has ${width} × ${height} pixels, and a side may have ${VIDEO_SIDE_MAX}`)
+  if (seconds > VIDEO_DURATION_MAX_SECONDS) throw refused(`it says that it takes ${Math.round(seconds)} s, more than the ${VIDEO_DURATION_MAX_SECONDS} that are taken`)
+  const { num, den } = fraction(rate) ?? { num: 0, den: 1 }
+  const count = Math.max(Number(frames ?? 0), (seconds || 0) * num / den)
+  if (count > VIDEO_FRAMES_MAX) throw refused(`it says that it has ${Math.round(count)} frames, more than the ${VIDEO_FRAMES_MAX} that are taken`)
+}
+
+const USUAL_RATE = { num: 25, den: 1 }
+const USUAL_TIME_BASE = { num: 1, den: 90_000 }
+const RATE_MAX = 1000
+
+function describe(video: Stream, sounds: string[]): VideoFacts {
+  const rotation = video.side_data_list?.find(each => each.rotation !== undefined)?.rotation ?? Number(video.tags?.rotate ?? 0)
+  const lies = Math.abs(rotation) % 180 === 90
+  const aspect = fraction(video.sample_aspect_ratio) ?? { num: 1, den: 1 }
+  const [width, height] = [video.width!, video.height!]
+  const rate = [video.avg_frame_rate, video.r_frame_rate].map(fraction).find(each => each !== undefined && each.num / each.den <= RATE_MAX)
+  return {
+    ...(lies ? { width: height, height: width } : { width, height }),
+    aspect: lies ? { num: aspect.den, den: aspect.num } : aspect,
+    timeBase: fraction(video.time_base) ?? USUAL_TIME_BASE,
+    rate: rate ?? USUAL_RATE,
+    colours: { ...named('matrix', video.color_space), ...named('primaries', video.color_primaries), ...named('transfer', video.color_transfer) },
+    sounds
+  }
+}
+
+/** Of `30000/1001` and `4:3`; undefined where it is none, or nothing. */
+function fraction(said: string | undefined): Fraction | undefined {
+  const [, num, den] = /^(\d{1,10})[/:](\d{1,10})$/.exec(said ?? '') ?? []
+  return Number(num) > 0 && Number(den) > 0 ? { num: Number(num), den: Number(den) } : undefined
+}
+
+function named<Name extends string>(name: Name, value: string | undefined): Partial<Record<Name, string>> {
+  return value === undefined || !/^[a-z0-9-]{2,32}$/.test(value) || ['unknown', 'unspecified', 'reserved', 'gbr'].includes(value) ? {} : { [name]: value } as Record<Name, string>
+}
+
+function refused(message: string, cause?: unknown): InferenceFailed {
+  return new InferenceFailed('invalid_input', `the video cannot be taken: ${message}`, { cause })
+}
