@@ -1,7 +1,7 @@
 /**
  * Load generator: on each order it sends `count` bodies of `sizeBytes`, `parallel` at a time, over plain `http` with a
  * known Content-Length, and answers with the status of every request. Every body begins with random bytes, so that no
- * two are equal.
+ * two are equal. They go as they are, or each as the one file of a multipart form.
  */
 import { randomBytes } from 'node:crypto'
 import { Agent, request as httpRequest } from 'node:http'
@@ -20,6 +20,8 @@ export interface LoadOrder {
   readonly sizeBytes: number
   /** Sent as JSON instead of random bytes; `{n}` in it becomes a number that no other body of this process has. */
   readonly json?: string
+  /** Sent as the file of this part of a multipart form; the size is the file's. */
+  readonly part?: string
 }
 
 export interface LoadReport {
@@ -32,16 +34,33 @@ export interface LoadReport {
 
 let bodies = 0
 
-/** What is sent at once, and how many random bytes follow. */
-function bodyOf({ json, sizeBytes }: LoadOrder): { first: Buffer, type: string, length: number } {
-  if (json === undefined) return { first: randomBytes(Math.min(16, sizeBytes)), type: 'application/octet-stream', length: sizeBytes }
-  const first = Buffer.from(json.replaceAll('{n}', String(bodies += 1)))
-  return { first, type: 'application/json', length: first.length }
+const BOUNDARY = 'penstock-bench-3f1c9a'
+
+interface Body {
+  /** What is sent at once; random bytes follow. */
+  first: Buffer
+  /** What is sent behind them. */
+  last: Buffer
+  type: string
+  /** of all of it */
+  length: number
+}
+
+function bodyOf({ json, part, sizeBytes }: LoadOrder): Body {
+  if (json !== undefined) {
+    const first = Buffer.from(json.replaceAll('{n}', String(bodies += 1)))
+    return { first, last: Buffer.alloc(0), type: 'application/json', length: first.length }
+  }
+  const random = randomBytes(Math.min(16, sizeBytes))
+  if (part === undefined) return { first: random, last: Buffer.alloc(0), type: 'application/octet-stream', length: sizeBytes }
+  const head = `--${BOUNDARY}\r\nContent-Disposition: form-data; name="${part}"; filename="bench.bin"\r\nContent-Type: application/octet-stream\r\n\r\n`
+  const last = Buffer.from(`\r\n--${BOUNDARY}--\r\n`)
+  return { first: Buffer.concat([Buffer.from(head), random]), last, type: `multipart/form-data; boundary=${BOUNDARY}`, length: head.length + sizeBytes + last.length }
 }
 
 function sendOne(load: LoadOrder): Promise<{ status: number, body: string }> {
   const { url, headers } = load
-  const { first, type, length } = bodyOf(load)
+  const { first, last, type, length } = bodyOf(load)
   return new Promise(resolve => {
     const request = httpRequest(url.replace('{size}', String(length)), { agent, method: 'POST', headers: { ...headers, 'content-length': length, 'content-type': type } })
     request.once('error', error => resolve({ status: 0, body: error.message }))
@@ -53,10 +72,10 @@ function sendOne(load: LoadOrder): Promise<{ status: number, body: string }> {
     let left = length
     const write = () => {
       for (;;) {
-        const part = left === length ? first : chunk.subarray(0, Math.min(CHUNK_BYTES, left))
-        left -= part.length
-        if (left === 0) return void request.end(part)
-        if (!request.write(part)) return void request.once('drain', write)
+        const body = left === length ? first : chunk.subarray(0, Math.min(CHUNK_BYTES, left - last.length))
+        left -= body.length
+        if (left === last.length) return void request.end(last.length === 0 ? body : Buffer.concat([body, last]))
+        if (!request.write(body)) return void request.once('drain', write)
       }
     }
     write()

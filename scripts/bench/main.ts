@@ -13,12 +13,19 @@
  *       job-listeners  1 000 event streams (--parallel) on one job
  *       job-rate       jobs that come in, and that go through, a second
  *       job-loop       event-loop delay and /livez under 16 uploads and a full pool
+ *     files      all of the next, each of which can be named alone:
+ *       file-download  CPU seconds per GiB of a file on MinIO against a bare pass-through
+ *       file-readers   memory under 64 slow readers (--parallel)
+ *       file-upload    CPU seconds per GiB of multipart forms against the same bytes raw to /upload-proxy (MinIO)
+ *       file-jwt       small reads with a JWT against the same without a credential
+ *       file-rows      lists with a thousand files in the table and with a million (--count)
  *     all        every one of them with its defaults
  *
  * Store, load generator, baseline and service are processes of their own; what is compared alternates within one run,
  * and figures are medians. Ratios travel between machines, seconds do not.
  */
 import { parseArgs } from 'node:util'
+import { FILE_BENCHMARKS } from './files.ts'
 import { benchFinalize } from './finalize.ts'
 import { defaultWorkers } from '../../src/inference/pool/sizing.ts'
 import { benchInfer } from './infer.ts'
@@ -35,7 +42,7 @@ export interface BenchOptions {
   readonly parallel: number
   readonly sizeMib: number
   readonly store: 'sink' | 'minio'
-  /** Jobs of a round, or rows at the most, where it is about jobs. */
+  /** Jobs or reads of a round, or rows at the most, where it is about jobs or files. */
   readonly count?: number
 }
 
@@ -48,11 +55,12 @@ const BENCHMARKS: Record<string, Benchmark> = {
   small: { run: benchSmall, defaults: { rounds: 5, parallel: 16, sizeMib: 0, store: 'minio' } },
   loop: { run: benchLoop, defaults: { rounds: 5, parallel: 16, sizeMib: 100, store: 'sink' } },
   infer: { run: benchInfer, defaults: { rounds: 5, parallel: defaultWorkers('cpu'), sizeMib: 0, store: 'sink' } },
-  ...JOB_BENCHMARKS
+  ...JOB_BENCHMARKS,
+  ...FILE_BENCHMARKS
 }
 
 /** Names that stand for several. */
-const GROUPS: Record<string, readonly string[]> = { all: Object.keys(BENCHMARKS), jobs: Object.keys(JOB_BENCHMARKS) }
+const GROUPS: Record<string, readonly string[]> = { all: Object.keys(BENCHMARKS), jobs: Object.keys(JOB_BENCHMARKS), files: Object.keys(FILE_BENCHMARKS) }
 
 /** Uploads at once and their size stay within what a machine of 8 GiB takes. */
 const BOUNDS = { rounds: 100, parallel: 128, 'size-mib': 1024, count: 1_000_000 }

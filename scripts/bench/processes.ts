@@ -58,7 +58,10 @@ const START_FLAGS = ['--max-semi-space-size=8']
 export async function startService(env: Record<string, string>, nodeArgs: readonly string[] = []): Promise<Running> {
   const folder = await mkdtemp(join(tmpdir(), 'penstock-bench-'))
   const child = spawn(process.execPath, [...START_FLAGS, ...nodeArgs, join(import.meta.dirname, '../../src/main.ts')], {
-    env: { PATH: process.env.PATH, PORT: '0', DATA_DIR: folder, EXT_BUNDLES_RATELIMIT_MAX: '0', REFUSED_RATE_LIMIT_MAX: '0', ...env },
+    env: {
+      PATH: process.env.PATH, PORT: '0', DATA_DIR: folder, EXT_BUNDLES_RATELIMIT_MAX: '0', REFUSED_RATE_LIMIT_MAX: '0',
+      FILES_UPLOAD_RATE_LIMIT_MAX: '0', FILES_DOWNLOAD_RATE_LIMIT_MAX: '0', ...env
+    },
     stdio: ['ignore', 'pipe', 'pipe']
   })
   createInterface({ input: child.stderr }).on('line', line => {

@@ -16,7 +16,7 @@ export interface BenchStore {
   readonly name: 'sink' | 'minio'
   /** Of the service. */
   readonly env: Record<string, string>
-  /** Address of the bucket; it takes unsigned writes. */
+  /** Address of the bucket; it takes unsigned reads and writes. */
   readonly bucketUrl: string
   /** The very client that the service uses, for what is compared with it. */
   readonly calls: S3Calls
@@ -74,5 +74,5 @@ async function memoryFolder(neededBytes: number): Promise<string> {
 }
 
 function openPolicy(bucket: string): string {
-  return JSON.stringify({ Version: '2012-10-17', Statement: [{ Effect: 'Allow', Principal: { AWS: ['*'] }, Action: ['s3:PutObject', 's3:DeleteObject'], Resource: [`arn:aws:s3:::${bucket}/*`] }] })
+  return JSON.stringify({ Version: '2012-10-17', Statement: [{ Effect: 'Allow', Principal: { AWS: ['*'] }, Action: ['s3:GetObject', 's3:PutObject', 's3:DeleteObject'], Resource: [`arn:aws:s3:::${bucket}/*`] }] })
 }

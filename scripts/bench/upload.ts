@@ -16,10 +16,10 @@ const MAX_RATIO = 1.1
 /** Where a body goes in the service. */
 export const uploadUrl = (service: Running) => `${service.url}/upload-proxy?filename=bench.bin&size={size}`
 
-/** Sends and insists that every answer was 200. */
-export async function send(load: Running, request: LoadOrder): Promise<LoadReport> {
+/** Sends and insists that every answer was this. */
+export async function send(load: Running, request: LoadOrder, status = 200): Promise<LoadReport> {
   const report = await order<LoadReport>(load, request)
-  const good = report.statuses['200'] ?? 0
+  const good = report.statuses[status] ?? 0
   if (good !== request.count) throw new Error(`only ${good} of ${request.count} uploads were right: ${JSON.stringify(report.statuses)} ${report.lastBody}`)
   return report
 }

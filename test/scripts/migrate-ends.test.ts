@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { collect } from '../../src/ingest/collect.ts'
+import { folderOf, manyFiles, migration, readReport, sha256, tempFolder } from '../support/migrate.ts'
+import { s3Env } from '../support/over-stub.ts'
+import { eventually } from '../support/raw-client.ts'
+import { startS3Stub } from '../support/s3-stub.ts'
+
+const user = { account: 'acme', subject: 'u1' }
+const asUser = ['--account', 'acme', '--subject', 'u1']
+
+for (const operation of ['PutObject', 'CopyObject', 'HeadObject', 'DeleteObject'] as const) {
+  t.test(`kill -9 in the middle of it, at ${operation}, and once more: nothing is doubled, nothing is lost`, async t => {
+    const files = manyFiles(12, 1000)
+    const folder = await folderOf(t, { ...files, 'twin.bin': files['000.bin']! })
+    const stub = await startS3Stub()
+    t.teardown(() => stub.close())
+    const m = await migration(t, s3Env(stub))
+    const killed = Promise.withResolvers<void>()
+    // what it asks for at its start is the probe
+    const undo = stub.fault({ operation, key: /^sha256\//, nth: 6 }, { kind: 'before', run: () => {
+      running.child.kill('SIGKILL')
+      killed.resolve()
+    } })
+    const running = m.start('from-folder', folder, ...asUser)
+    await killed.promise
+    t.match(await running.ended, { code: null })
+    undo()
+    const before = await m.files(user)
+    t.ok(before.length < 13, `${before.length} were there`)
+    t.match(await m.run('from-folder', folder, ...asUser, '--verify'), { code: 0, stdout: new RegExp(`done +${13 - before.length} `) })
+    const after = await m.files(user)
+    t.same(after.map(({ filename }) => filename), [...Object.keys(files), 'twin.bin'])
+    for (const file of after) t.equal(sha256(await m.bytesOf(file)), file.sha256)
+    t.same(before.map(({ id }) => id).filter(id => !after.some(file => file.id === id)), [])
+    await m.tidy(after)
+  })
+}
+
+t.test('kill -9 again and again, beside a collector without grace and a second import of the same: each file once', async t => {
+  const files = manyFiles(60, 30_000)
+  const folder = await folderOf(t, files)
+  const m = await migration(t)
+  const stop = new AbortController()
+  const collecting = (async () => {
+    while (!stop.signal.aborted) {
+      for await (const _ of collect({ store: m.store, records: m.records, before: new Date(Date.now() + 60_000), remove: true }));
+      await delay(5)
+    }
+  })()
+  for (const at of [3, 11, 25]) {
+    const both = [m.start('from-folder', folder, ...asUser), m.start('from-folder', folder, ...asUser)]
+    await eventually(() => assert.ok(both.some(({ output }) => output().split('\n').length > at)), 20_000)
+    for (const { child } of both) child.kill('SIGKILL')
+    await Promise.all(both.map(({ ended }) => ended))
+  }
+  await m.run('from-folder', folder, ...asUser)
+  stop.abort()
+  await collecting
+  // what such a collector took in the middle of it at each try is left for the next run
+  const last = await m.run('from-folder', folder, ...asUser)
+  t.match(last, { code: 0 }, last.stdout)
+  const imported = await m.files(user)
+  t.same(imported.map(({ filename }) => filename), Object.keys(files))
+  for (const file of imported) t.equal(sha256(await m.bytesOf(file)), sha256(files[file.filename]!))
+  await m.tidy(imported)
+})
+
+t.test('the first SIGINT lets what is under way finish and begins nothing more', async t => {
+  const folder = await folderOf(t, manyFiles(40, 1000))
+  const stub = await startS3Stub()
+  t.teardown(() => stub.close())
+  const m = await migration(t, s3Env(stub))
+  stub.fault({ operation: 'PutObject', key: /^sha256\/_staging/, nth: 5 }, { kind: 'before', run: async () => {
+    running.child.kill('SIGINT')
+    await delay(300) // the signal is to arrive before the answer
+  } })
+  const report = join(await tempFolder(t), 'report.json')
+  const running = m.start('from-folder', folder, ...asUser, '--concurrency', '2', '--report', report)
+  const ended = await running.ended
+  t.match(ended, { code: 130, stdout: /failed +0\nended before it was through: it was told to end/ })
+  const { entries, totals } = await readReport(report)
+  t.ok(totals.done! >= 5 && totals.done! < 40, `${totals.done} were done`)
+  t.equal(entries.length, totals.done)
+  t.equal((await m.files(user)).length, totals.done)
+  t.match(await m.run('from-folder', folder, ...asUser), { code: 0, stdout: new RegExp(`done +${40 - totals.done!} `) })
+})
+
+t.test('a second SIGTERM cuts off what is under way, which leaves nothing', async t => {
+  const folder = await folderOf(t, { 'slow.bin': randomBytes(9 * 1024 * 1024) })
+  const stub = await startS3Stub()
+  t.teardown(() => stub.close())
+  const m = await migration(t, s3Env(stub))
+  const undo = stub.fault({ operation: 'UploadPart' }, { kind: 'stall-body', afterBytes: 1_000_000 })
+  const running = m.start('from-folder', folder, ...asUser)
+  await stub.seen({ operation: 'UploadPart' })
+  running.child.kill('SIGTERM')
+  await delay(200)
+  t.equal(running.child.exitCode, null, 'the first lets it go on')
+  running.child.kill('SIGTERM')
+  t.match(await running.ended, { code: 143, stdout: /failed: was cut off \(slow\.bin\)/ })
+  undo()
+  t.equal(stub.uploads.size, 0)
+  await m.tidy([])
+})
+
+t.test('where our own store fails again and again, it gives up and says so', async t => {
+  const folder = await folderOf(t, manyFiles(30, 100))
+  const stub = await startS3Stub()
+  t.teardown(() => stub.close())
+  const m = await migration(t, s3Env(stub))
+  const undo = stub.fault({ operation: 'PutObject', key: /^sha256\/_staging/ }, { kind: 'answer', status: 403, code: 'AccessDenied' })
+  const ended = await m.run('from-folder', folder, ...asUser, '--concurrency', '1')
+  t.match(ended, { code: 1, stdout: /failed +8\nended before it was through: 8 times one after another it was our own store or records/ })
+  undo()
+  t.match(await m.run('from-folder', folder, ...asUser), { code: 0, stdout: /done +30 / })
+})
