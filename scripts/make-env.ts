@@ -15,6 +15,8 @@ ADMIN_TOKEN=${secret()}
 MINIO_ROOT_USER=penstock-${randomBytes(4).toString('hex')}
 MINIO_ROOT_PASSWORD=${secret()}
 POSTGRES_PASSWORD=${secret()}
+METRICS_TOKEN=${secret()}
+GRAFANA_PASSWORD=${secret()}
 `
 
 try {

@@ -11,14 +11,23 @@ import pLimit from 'p-limit'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import { PenstockError } from './errors.ts'
+import { activityWatchers } from './files/activity.ts'
+import { startMediaPruning } from './files/media-prune.ts'
+import { createMediaService, type MediaService } from './files/media.ts'
 import { permissionCallback } from './files/permission-callback.ts'
 import { createFileService, type FileService } from './files/service.ts'
+import { deviceOf, workersProbe } from './http/health/probes.ts'
+import { startProbing, type Probes } from './http/health/probing.ts'
+import { activityRoutes } from './http/routes/activity.ts'
 import { extensionRoutes } from './http/routes/extensions.ts'
 import { fileRoutes } from './http/routes/files.ts'
+import { healthReportRoute } from './http/routes/health-report.ts'
 import { healthRoutes, type Health } from './http/routes/health.ts'
 import { ingestRoutes } from './http/routes/ingest.ts'
 import { jobRoutes } from './http/routes/jobs.ts'
 import { legacyRoutes } from './http/routes/legacy.ts'
+import { mediaRoutes } from './http/routes/media.ts'
+import { metricsRoute } from './http/routes/metrics.ts'
 import { oipRoutes } from './http/routes/oip.ts'
 import { tokenRoutes } from './http/routes/tokens.ts'
 import { uploadRoutes } from './http/routes/uploads.ts'
@@ -26,7 +35,9 @@ import { createServer } from './http/server.ts'
 import { sharedCheck } from './http/shared-check.ts'
 import { requireAdmin, requireAnyCaller, requireCaller, requireIngest, requireJobReader, requireJobWriter, requireNobody } from './identity/guards.ts'
 import type { FindSession } from './identity/credential-sources.ts'
+import { requireScraper } from './identity/metrics-guard.ts'
 import { mintedToken } from './identity/minted-tokens.ts'
+import { checkKeys } from './identity/remote-keys.ts'
 import { sessions } from './identity/sessions.ts'
 import { InferenceFailed, type InferencePool } from './inference/port.ts'
 import { loadTrustBundle, type TrustBundle } from './ingest/bundle/signature.ts'
@@ -44,8 +55,11 @@ import { startRunner } from './jobs/runner.ts'
 import { createJobService } from './jobs/service.ts'
 import { createWebhooks } from './jobs/webhooks.ts'
 import { MANIFEST_READERS_MAX, INFER_RESULT_MAX_BYTES, MODELS_START_WAIT_MS, SHUTDOWN_FLUSH_MS, STORE_RETRY_INTERVAL_MS, STORE_START_TIMEOUT_MS } from './limits.ts'
+import { addGauges } from './metrics/gauges.ts'
+import { createMetrics } from './metrics/metrics.ts'
 import { inferOnPool } from './models/infer.ts'
 import { startLoading } from './models/load-at-start.ts'
+import { meteredStore } from './objects/metered.ts'
 import type { ObjectStore } from './objects/port.ts'
 import { probeStore } from './objects/probe.ts'
 import { storeReadiness, type StoreReadiness } from './objects/readiness.ts'
@@ -71,14 +85,16 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   const trust = await readTrustBundle(config)
   const records = openRecordStore(config)
   await records.migrate()
-  const store = openObjectStore(config)
+  const metrics = createMetrics()
+  const bareStore = openObjectStore(config)
+  const store = meteredStore(bareStore, metrics.store)
   const readiness = storeReadiness({
-    store, createBucket: config.OBJECT_STORE !== 's3' || config.S3_CREATE_BUCKET, probe: () => probeStore(store, records.multiparts),
+    store, createBucket: config.OBJECT_STORE !== 's3' || config.S3_CREATE_BUCKET, probe: () => probeStore(bareStore, records.multiparts),
     onProbed: abilities => log.info({ action: 'objects.probe.done', store: store.name, ...abilities })
   })
   const stopAsking = await firstProbe(readiness, log)
   const redis = await openRedis(config, log)
-  const pool = await openPool(config, log)
+  const pool = await openPool(config, log, metrics.workerRestarted)
   await pool.start()
 
   const running = runningUploads(records.uploads, error => log.warn({ action: 'ingest.progress.failed', err: error }))
@@ -87,29 +103,41 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
     profiles: profilesOf(config),
     checkModel: config.OBJECT_STORE === 'memory' ? refuseModels : (model, signal) => pool.checkModel(model, signal),
     manifestReaders: pLimit(MANIFEST_READERS_MAX),
-    slots: createSlots(config.MAX_CONCURRENT_UPLOADS, config.UPLOAD_RETRY_AFTER_SECONDS)
+    slots: createSlots(config.MAX_CONCURRENT_UPLOADS, config.UPLOAD_RETRY_AFTER_SECONDS),
+    observer: metrics.ingest
   }
   if (config.ROLES.includes('worker') && !runsJobs(config)) {
     log.warn({ action: 'jobs.runner.off', objects: config.OBJECT_STORE }, 'no jobs are run: workers cannot read what is in the memory of this process')
   }
   const webhooks = createWebhooks({ config, records, log })
-  const jobsContext: JobsContext = { node: randomUUID().slice(0, 8), config, store, readiness, records, pool, ingest: context, webhooks, log }
+  const jobsContext: JobsContext = { node: randomUUID().slice(0, 8), config, store, readiness, records, pool, ingest: context, webhooks, log, observer: metrics.jobs }
   const callback = config.PERMISSION_CALLBACK_URL === undefined ? undefined : permissionCallback(config.PERMISSION_CALLBACK_URL)
   const files = createFileService({ ingest: context, log, callback })
+  const media = createMediaService({ ingest: context, log })
   const jobs = createJobService(jobsContext)
   const health = healthOf(readiness, records, redis)
-  const server = await createServer({ config, logger: log, health, credentials: { tokens: mintedToken(records.tokens), ...sessionsIn(redis, config, log) }, ...(redis && { redis }) })
+  const probing = startProbing({
+    probes: probesOf({ config, readiness, records, redis, pool }), log,
+    anyModelLoaded: async () => (await records.models.list()).some(({ loaded }) => loaded)
+  })
+  addGauges(metrics.registry, { slotsInUse: () => context.slots.inUse, slotsMax: config.MAX_CONCURRENT_UPLOADS, queue: () => records.jobs.stats(), health: probing.report, version: VERSION })
+  const server = await createServer({ config, logger: log, health, observer: metrics.http, credentials: { tokens: mintedToken(records.tokens), ...sessionsIn(redis, config, log) }, ...(redis && { redis }) })
   await server.register(healthRoutes, { health })
-  if (config.ROLES.includes('api')) await server.register(apiRoutes, { config, context, health, jobs, files, pool, store, log })
+  await server.register(healthReportRoute, { version: VERSION, device: () => deviceOf(pool), report: probing.report })
+  await server.register(metricsRoute, { exposition: metrics.registry, guard: requireScraper(config) })
+  if (config.ROLES.includes('api')) await server.register(apiRoutes, { config, context, health, jobs, files, media, pool, store, log })
   await server.ready()
 
   const loading = runsJobs(config) ? startLoading({ store, records, readiness, pool, log }, config.MODELS_DIR ?? BUILT_IN_MODELS) : undefined
   // those that are small are there for the first caller; others come while the service runs
   if (loading !== undefined) await Promise.race([loading.done, delay(MODELS_START_WAIT_MS, undefined, { ref: false })])
+  await probing.refresh()
+  void loading?.done.then(probing.refresh)
   const sweeper = startSweeper({
     store, records, log, ttlMs: config.STAGING_TTL_HOURS * 3_600_000, intervalMs: config.SWEEP_INTERVAL_SECONDS * 1000
   })
   const retention = startRetention(jobsContext)
+  const mediaPruning = startMediaPruning({ config, records, log })
   const runner = runsJobs(config) ? startRunner(jobsContext) : undefined
   // a runner has its own
   const reaper = runner === undefined ? startReaper(jobsContext) : undefined
@@ -123,11 +151,12 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
 
   async function stop(): Promise<void> {
     health.stopping = true
+    probing.stop()
     stopAsking()
     const grace = setTimeout(() => void cutOff(), config.SHUTDOWN_GRACE_MS)
     const loaded = loading?.stop() // in the middle of a large model: ended with the pool
     // all at once: none of them has to wait for another, and the grace is for all of them
-    await Promise.all([runner?.stop(), sweeper.stop(), retention.stop(), reaper?.stop(), server.close()])
+    await Promise.all([runner?.stop(), sweeper.stop(), retention.stop(), mediaPruning.stop(), reaper?.stop(), server.close()])
     clearTimeout(grace)
     await webhooks.close()
     callback?.close()
@@ -150,16 +179,18 @@ async function refuseModels(): Promise<never> {
   throw new InferenceFailed('invalid_model', 'models need OBJECT_STORE=fs or s3: no worker can read the memory of this process')
 }
 
-interface ApiContext { config: Config, context: IngestContext, health: Health, jobs: JobService, files: FileService, pool: InferencePool, store: ObjectStore, log: Logger }
+interface ApiContext { config: Config, context: IngestContext, health: Health, jobs: JobService, files: FileService, media: MediaService, pool: InferencePool, store: ObjectStore, log: Logger }
 
 /** Everything but health: a node that only works has no callers. */
-async function apiRoutes(server: FastifyInstance, { config, context, health, jobs, files, pool, store, log }: ApiContext): Promise<void> {
+async function apiRoutes(server: FastifyInstance, { config, context, health, jobs, files, media, pool, store, log }: ApiContext): Promise<void> {
   const { records } = context
   await server.register(ingestRoutes, { context, guard: requireIngest(config) })
   await server.register(uploadRoutes, { context, guard: requireCaller() })
   await server.register(tokenRoutes, { tokens: records.tokens, config, guard: requireAdmin(config) })
   await server.register(extensionRoutes, { extensions: records.extensions, guard: requireCaller() })
   await server.register(fileRoutes, { files, store, config, guard: requireAnyCaller() })
+  await server.register(mediaRoutes, { media, jobs, store, config, guard: requireCaller() })
+  await server.register(activityRoutes, { activity: records.activity, watchers: activityWatchers(records), config, guard: requireCaller() })
   await server.register(jobRoutes, { jobs, store, config, guards: { read: requireJobReader(config), write: requireJobWriter(config) } })
   if (config.LEGACY_ROUTES !== 'false') await server.register(legacyRoutes, { jobs, store, config, guard: requireNobody(config) })
   await server.register(oipRoutes, {
@@ -226,6 +257,20 @@ function healthOf(readiness: StoreReadiness, records: RecordStore, redis: RedisC
       const [reasons, degraded] = await Promise.all([failing(asks), failing(soft)])
       return { ready: reasons.length === 0, reasons, degraded }
     }
+  }
+}
+
+interface Dependencies { config: Config, readiness: StoreReadiness, records: RecordStore, redis: RedisClient | undefined, pool: InferencePool }
+
+/** What /health looks at. What has no probe is disabled. */
+function probesOf({ config, readiness, records, redis, pool }: Dependencies): Probes {
+  const { OIDC_ISSUER: issuer, OIDC_JWKS_URL: jwksUrl } = config
+  return {
+    objects: () => readiness.ensure(),
+    records: () => records.check(),
+    redis: redis && (() => redis.check()),
+    oidc: issuer === undefined ? undefined : () => checkKeys({ issuer, jwksUrl }),
+    workers: runsJobs(config) ? workersProbe(pool) : undefined
   }
 }
 

@@ -55,6 +55,20 @@ function httpUrl(value: string): string {
   return value.replace(/\/+$/, '')
 }
 
+function origin(value: string): string {
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.href !== `${url.origin}/`) throw new Invalid('must be an http or https address of a host and a port, without a path or a user')
+  return url.origin
+}
+
+/** What the service keeps under names of its own is nobody's to name. */
+function keyPrefixes(value: string): string[] {
+  return value.split(',').map(each => each.trim()).filter(Boolean).map(each => {
+    if (!/^([A-Za-z0-9][A-Za-z0-9._-]*\/)+$/.test(each) || each.startsWith('sha256/')) throw new Invalid(`lists '${each}', which is no prefix of keys such as media/`)
+    return each
+  })
+}
+
 function origins(value: string): string[] {
   return value.split(',').map(each => each.trim()).filter(Boolean).map(each => {
     if (!URL.canParse(each) || new URL(each).origin !== each) throw new Invalid(`lists '${each}', which is no origin such as https://app.example.com`)
@@ -111,6 +125,10 @@ function claimName(value: string): string {
   return value
 }
 
+function scopeNames(value: string): string[] {
+  return value.split(' ').filter(Boolean).map(scopeName)
+}
+
 /** RFC 6750, section 2.1: what can stand in an Authorization header. The value is never repeated in a message. */
 function bearerToken(value: string): string {
   if (!/^[A-Za-z0-9\-._~+/]+=*$/.test(value)) throw new Invalid('must consist of letters, digits and - . _ ~ + / (and = at its end): anything else can never match')
@@ -142,7 +160,7 @@ function issuerUrl(value: string): string {
   return value
 }
 
-const ROLES = ['api', 'worker'] as const
+const ROLES = ['api', 'worker', 'gpu-node'] as const
 export type Role = typeof ROLES[number]
 
 function roles(value: string): Role[] {
@@ -208,12 +226,15 @@ export const variables = {
   REDIS_SESSION_SECRET: variable('salt under which another service keeps its session tokens in Redis; unset: no session token is taken', anything),
   REDIS_SESSION_PREFIX: variable('what the keys of session tokens begin with', anything, ':1:'),
   REDIS_SESSION_ITERATIONS: variable('iterations of PBKDF2 that lead from a session token to its key', integer(1, 10_000_000), '1'),
+  REDIS_SESSION_SCOPES: variable('scopes of users that a session is of, separated by spaces; unset: none, so files and media alone', scopeNames),
   ADMIN_TOKEN: variable('bearer token of the administrator; at least 16 characters in production and where HOST lets other machines in', bearerToken),
   TRUST_ADMIN_HEADER: variable('take x-alga-admin: true as the administrator; default false in production, and where ADMIN_TOKEN is set and HOST lets other machines in', boolean),
-  ROLES: variable('what this process does: api, worker, or both', roles, 'api,worker'),
+  METRICS_TOKEN: variable('bearer token that may read /metrics, beside administrators; at least 16 characters', nodeToken),
+  ROLES: variable('what this process does: some of api, worker and gpu-node (runs what other machines send it)', roles, 'api,worker'),
   MODELS_DIR: variable('folder of models to load at start, <name>/<version>/model.onnx and model.json; unset: the built-in ones', anything),
   MODEL_CACHE_DIR: variable('where workers keep models by digest; unset: models under DATA_DIR', anything),
   DEFAULT_IMAGE_MODEL: variable('image model for callers that name none', anything, 'upscale-2x'),
+  DEFAULT_VIDEO_MODEL: variable('model of images that videos go through, for callers that name none', anything, 'upscale-2x'),
   DEVICE: variable('execution provider: auto takes the best that is there, any other must be there', choice('auto', 'cuda', 'webgpu', 'cpu'), 'auto'),
   WORKERS: variable('workers of this process; unset: one on a GPU, else one less than there are cores', integer(1, 256)),
   WORKER_ISOLATION: variable('process: a worker that dies or is killed hurts nobody; thread: less memory, but a run that hangs cannot be ended, and one that crashes ends the service', choice('process', 'thread'), 'process'),
@@ -250,6 +271,13 @@ export const variables = {
   JWKS_COOLDOWN_MS: variable('least time between two fetches of the keys, whatever tokens arrive', integer(100, 3_600_000), '30000'),
   GUEST_TOKEN_SECRET: variable('key of the JWTs of guests (HS256), at least 32 characters; unset: no guest is let in', hmacSecret),
   AI_INTERNAL_TOKEN: variable('bearer token of the other nodes, for routes of GPU nodes alone; at least 16 characters', nodeToken),
+  AI_TRANSFER_MODE: variable('how jobs reach a model: path, workers of this process read the bucket; remote, the bytes go to AI_SERVICE_URL and back', choice('path', 'remote'), 'path'),
+  AI_SERVICE_URL: variable('GPU node of AI_TRANSFER_MODE=remote: scheme, host and port alone', origin),
+  WORK_UPLOAD_DIR: variable('where a GPU node finds inputPath of /process; unset: node-inputs under DATA_DIR', anything),
+  WORK_RESULT_DIR: variable('where a GPU node keeps results; unset: node-results under DATA_DIR', anything),
+  WORK_TTL_MINUTES: variable('files in WORK_UPLOAD_DIR and results go after this long', integer(1, 525_600), '60'),
+  MAX_FILE_SIZE_MB: variable('largest input that a GPU node takes, in MiB', integer(1, 5 * 1024 * 1024), '500'),
+  OBJECT_PATH_PREFIXES: variable('object keys that inputPath and outputPath of /process may name begin with one of these, comma-separated', keyPrefixes, 'media/,work/'),
   SCOPE_JOB_READ: variable('scope that may read jobs', scopeName, 'penstock:job.read'),
   SCOPE_JOB_WRITE: variable('scope that may create and change jobs', scopeName, 'penstock:job.write'),
   SCOPE_UPLOAD: variable('scope that may upload objects', scopeName, 'penstock:upload'),
@@ -295,6 +323,17 @@ function groupFaults(settings: Settings): string[] {
 
 function redisFaults({ REDIS_URL, REDIS_SESSION_SECRET }: Settings): string[] {
   return REDIS_SESSION_SECRET !== undefined && REDIS_URL === undefined ? ['REDIS_URL is missing: REDIS_SESSION_SECRET needs it'] : []
+}
+
+function nodeFaults({ ROLES: roles, AI_TRANSFER_MODE: mode, AI_SERVICE_URL: url, AI_INTERNAL_TOKEN: token, OBJECT_STORE: objects, NODE_ENV }: Settings): string[] {
+  const isNode = roles.includes('gpu-node')
+  return [
+    ...(mode === 'remote' && url === undefined ? ['AI_SERVICE_URL is missing: AI_TRANSFER_MODE=remote needs it'] : []),
+    ...(mode === 'path' && url !== undefined ? ['AI_SERVICE_URL is set, but AI_TRANSFER_MODE is path: set AI_TRANSFER_MODE=remote, or remove it'] : []),
+    ...(mode === 'remote' && isNode ? ['AI_TRANSFER_MODE=remote and ROLES=gpu-node exclude each other: a GPU node runs what it is sent itself'] : []),
+    ...(isNode && objects === 'memory' ? ['ROLES=gpu-node needs OBJECT_STORE=fs or s3: workers cannot read the memory of this process'] : []),
+    ...(isNode && token === undefined && NODE_ENV === 'production' ? ['AI_INTERNAL_TOKEN is missing: in production a GPU node is not open'] : [])
+  ]
 }
 
 /** The host of an address, or of what stands where only a host or `host:port` is asked for. */
@@ -369,7 +408,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     }
   }
   const settings = parsed as unknown as Settings
-  faults.push(...groupFaults(settings), ...oidcFaults(settings), ...redisFaults(settings))
+  faults.push(...groupFaults(settings), ...oidcFaults(settings), ...redisFaults(settings), ...nodeFaults(settings))
   const production = settings.NODE_ENV === 'production'
   if (production) faults.push(...productionFaults(settings, env))
   faults.push(...tokenFaults(settings))

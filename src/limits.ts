@@ -8,6 +8,8 @@ export const JSON_BODY_MAX_BYTES = 4 * 1024 * 1024
 export const ABORT_REASON_MAX_CHARACTERS = 500
 /** Water marks of the stream between a request and the store. Two of them is all an upload holds in memory. */
 export const STREAM_HIGH_WATER_MARK_BYTES = 256 * 1024
+/** What is read at once of a connection to the store. */
+export const STORE_READ_BYTES = 64 * 1024
 /** Bytes of one upload that are hashed and passed on before the event loop turns to others. */
 export const STREAM_TURN_BYTES = 128 * 1024
 
@@ -327,7 +329,7 @@ export const VIDEO_PROBE_TIMEOUT_MS = 60_000
 export const VIDEO_COUNT_TIMEOUT_MS = 300_000
 /** What may be said of a video that has no end of it: streams, tags. */
 export const VIDEO_PROBE_OUTPUT_MAX_BYTES = 4 * 1024 * 1024
-/** Pixels of one frame, where the model's manifest sets no bound (8K and a little more), and of one that a model makes; sides of both. */
+/** Pixels of one frame, less where the model's manifest says so (8K and a little more), and of one that a model makes; sides of both. */
 export const VIDEO_PIXELS_MAX = 8192 * 4608
 export const VIDEO_RESULT_PIXELS_MAX = 16_384 * 8704
 export const VIDEO_SIDE_MAX = 16_384
@@ -367,6 +369,8 @@ export const REF_IMAGE_MAX_BYTES = 10 * 1024 * 1024
 /** Fields of a multipart body, headers of one of its parts, and what frames and precedes its parts. */
 export const MULTIPART_FIELDS_MAX = 16
 export const MULTIPART_PART_HEADERS_MAX_BYTES = 8 * 1024
+/** No more of a file waits than one chunk of the request: several would be copied into one when they are read. */
+export const MULTIPART_FILE_HIGH_WATER_MARK_BYTES = 64 * 1024
 export const MULTIPART_FRAME_MAX_BYTES = 4 * 1024 * 1024
 /** Text of a job's request that names something: a model, a version, a result. */
 export const JOB_NAME_MAX_CHARACTERS = 255
@@ -486,3 +490,25 @@ export const MEDIA_UPLOAD_TTL_MS = 15 * 60_000
 /** Media uploads and rows of activity that one step of their pruning looks at, and how often that is done. */
 export const MEDIA_PRUNE_BATCH = 500
 export const MEDIA_PRUNE_INTERVAL_MS = 300_000
+/** Path in a media library as it is given: `media/`, a user, an id or a folder, and a name of FILENAME_MAX_BYTES. */
+export const MEDIA_PATH_MAX_CHARACTERS = 1024
+
+/** Asking a GPU node how it is, before each job; and telling it that a job is not wanted any more. */
+export const NODE_HEALTH_TIMEOUT_MS = 5_000
+export const NODE_CANCEL_TIMEOUT_MS = 5_000
+/** A GPU node that takes nothing of a body, gives nothing of a result, or does not begin to answer for this long is given up. */
+export const NODE_STALL_TIMEOUT_MS = 60_000
+/** Between probes of an idle connection to a GPU node: one whose machine is gone is noticed. */
+export const NODE_KEEP_ALIVE_MS = 15_000
+/** What a GPU node says in one piece: a line of a job's progress, which at its end names every result; and an answer that is no stream. */
+export const NODE_LINE_MAX_BYTES = 4 * 1024 * 1024
+export const NODE_ANSWER_MAX_BYTES = 64 * 1024
+/** All results of one job at a GPU node, together: what a store takes at once. */
+export const NODE_RESULT_MAX_BYTES = 5 * 1024 * 1024 * 1024
+/** Results of one job, and characters of what each is called. */
+export const NODE_RESULTS_MAX = 10_000
+export const NODE_NAME_MAX_CHARACTERS = 255
+/** How often a GPU node looks for files and results that are older than WORK_TTL_MINUTES. */
+export const NODE_EXPIRE_INTERVAL_MS = 60_000
+/** `inputPath` and `outputPath`. */
+export const NODE_PATH_MAX_BYTES = 4096

@@ -23,8 +23,8 @@ export function runsJobs(config: Config): boolean {
   return config.ROLES.includes('worker') && config.OBJECT_STORE !== 'memory'
 }
 
-/** A pool that was not started. @throws where EXEC_TASKS_FILE cannot be used */
-export async function openPool(config: Config, log: Logger): Promise<InferencePool> {
+/** A pool that was not started. `onRestart` is told why a worker was followed by another. @throws where EXEC_TASKS_FILE cannot be used */
+export async function openPool(config: Config, log: Logger, onRestart?: (reason: string) => void): Promise<InferencePool> {
   const execTasks = config.EXEC_TASKS_FILE === undefined ? null : await readExecTasks(config.EXEC_TASKS_FILE)
   const sizing = sizePool({ workers: config.WORKERS, threads: config.WORKER_THREADS, device: config.DEVICE })
   const ffmpeg = await findFfmpeg(config.workerEnvironment)
@@ -51,7 +51,8 @@ export async function openPool(config: Config, log: Logger): Promise<InferencePo
     cancelGraceMs: config.CANCEL_GRACE_MS,
     queueMax: POOL_LINE_MAX,
     startTimeoutMs: WORKER_START_TIMEOUT_MS,
-    log
+    log,
+    ...(onRestart && { onRestart })
   }
   if (runsJobs(config)) return createPool(options)
   return createOnDemandPool({

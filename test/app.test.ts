@@ -1,9 +1,10 @@
 import { once } from 'node:events'
-import { setTimeout as sleep } from 'node:timers/promises'
+import assert from 'node:assert/strict'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { CHECK_TIMEOUT_MS } from '../src/limits.ts'
 import { ownPostgresOrSkip } from './support/postgres.ts'
+import { eventually } from './support/raw-client.ts'
 import { startApp } from './support/start-app.ts'
 
 t.test('every line of a start, a request and a stop says what it is about', async t => {
@@ -14,9 +15,12 @@ t.test('every line of a start, a request and a stop says what it is about', asyn
   t.match(logged('http.listening'), [{ level: 'info', address: url }])
 })
 
+/** Nothing was said for so long: nobody waits for an answer. */
+const QUIET_MS = 500
+
 /** In front of a server: until it freezes, when nothing gets through any more and no connection ends. */
 async function freezer(t: Test, target: URL) {
-  const state = { frozen: false, connections: 0 }
+  const state = { frozen: false, connections: 0, lastAtMs: performance.now() }
   const sockets = new Set<Socket>()
   const server = createServer(from => {
     state.connections++
@@ -24,7 +28,10 @@ async function freezer(t: Test, target: URL) {
     for (const [a, b] of [[from, to], [to, from]] as const) {
       sockets.add(a)
       a.on('error', () => {})
-      a.on('data', chunk => { if (!state.frozen) b.write(chunk) })
+      a.on('data', chunk => {
+        state.lastAtMs = performance.now()
+        if (!state.frozen) b.write(chunk)
+      })
       a.once('close', () => b.destroy())
     }
   })
@@ -46,7 +53,8 @@ t.test('records that say nothing make the service not ready in time, whoever ask
   const { state, url, end } = await freezer(t, new URL(postgres.url))
   const service = await startApp(t, { DATABASE_URL: url })
   const ready = async (): Promise<number> => (await fetch(`${service.url}/readyz`)).status
-  await sleep(1000) // the sweeps of the start have their answers
+  // the sweeps of the start have their answers
+  await eventually(() => assert.ok(performance.now() - state.lastAtMs > QUIET_MS), 30_000)
   state.frozen = true
   const before = state.connections
   const began = performance.now()

@@ -18,9 +18,10 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   models: ['inference', 'ingest', 'objects', 'records', 'identity', 'config'],
   jobs: ['ingest', 'files', 'models', 'inference', 'objects', 'records', 'identity', 'config'],
   http: ['redis', 'ingest', 'files', 'jobs', 'models', 'inference', 'identity', 'objects', 'records', 'config'],
+  metrics: ['http', 'ingest', 'jobs', 'objects', 'records'],
   stores: ['objects', 'records', 'config'],
   pools: ['inference', 'stores', 'config'],
-  app: ['redis', 'http', 'ingest', 'files', 'jobs', 'models', 'inference', 'identity', 'objects', 'records', 'stores', 'pools', 'config'],
+  app: ['redis', 'metrics', 'http', 'ingest', 'files', 'jobs', 'models', 'inference', 'identity', 'objects', 'records', 'stores', 'pools', 'config'],
   worker: ['inference', 'stores', 'objects', 'config'],
   main: ['app', 'config', 'logging']
 }

@@ -1,6 +1,7 @@
 /**
  * A Python with Triton's HTTP client, numpy, ONNX and ONNX Runtime, for tests against clients that are not ours, and for
- * scripts/export-model.py: a virtual environment in .cache/python of this checkout, made from PyPI where it is missing
+ * scripts/export-model.py, with Schemathesis, which asks the service what its OpenAPI document says, and with a parser of PromQL:
+ * a virtual environment in .cache/python of this checkout, made from PyPI where it is missing
  * (a minute, once). Versions are pinned; a change of them makes it anew.
  *
  *     node scripts/servers/python.ts     makes it, and prints the path of its interpreter
@@ -14,7 +15,7 @@ const FOLDER = resolve(import.meta.dirname, '../../.cache/python')
 const INTERPRETER = join(FOLDER, 'bin', 'python')
 /** Written last: what it lists is all there. */
 const INSTALLED = join(FOLDER, 'requirements.txt')
-const REQUIREMENTS = ['tritonclient[http]==2.73.0', 'numpy==2.4.6', 'onnx==1.23.2', 'onnxruntime==1.32.0']
+const REQUIREMENTS = ['tritonclient[http]==2.73.0', 'numpy==2.4.6', 'onnx==1.23.2', 'onnxruntime==1.32.0', 'schemathesis==4.32.5', 'promql-parser==0.12.0']
 const INSTALL_TIMEOUT_MS = 600_000
 
 const run = promisify(execFile)

@@ -1,13 +1,14 @@
 /**
  * Who may do what with a file, decided on its row and the caller.
  *
- *   own it (change, share, remove, read)   the same user of the same account; callers without a user id own what callers
- *                                          without one brought into the same account; administrators own everything
+ *   own it (list, change, share, remove,   the same user of the same account; callers without a user id own what callers
+ *   read)                                  without one brought into the same account; administrators own everything
  *   read `public`                          every caller
  *   read `account`                         callers of the same account. Having none is no account that one shares.
  *   read `restricted`                      those it was granted to
  *
- * Guests and public forms, who may be anybody, are told that what they may not read is not there.
+ * Guests and public forms, who may be anybody, are told that what they may not read is not there. The token of a public form
+ * stands in a page for all to see: it brings files and reads those whose (random) id it knows, but lists and changes none.
  */
 import type { Principal } from '../identity/principal.ts'
 import type { Holder } from '../records/access-port.ts'
@@ -25,8 +26,13 @@ export function granteeOf({ owner }: Owned, subject: string): { subject: string,
   return { subject, account: owner.account }
 }
 
-export function owns(principal: Principal, { owner }: Owned): boolean {
+function owns(principal: Principal, { owner }: Owned): boolean {
   return principal.kind === 'admin' || (owner.subject === principal.subject && owner.account === principal.account)
+}
+
+/** What an owner may do beside reading. */
+export function mayChange(principal: Principal, file: Owned): boolean {
+  return principal.kind !== 'public' && owns(principal, file)
 }
 
 /** Without grants: those are in the records. */

@@ -148,9 +148,12 @@ function used(): PenstockError {
   return new PenstockError('GONE', { message: 'this upload address was used, or what it was for is no more' })
 }
 
+function wrong(field: string, message: string): PenstockError {
+  return new PenstockError('BAD_REQUEST', { message: `${field} ${message}`, details: { fields: [{ field, message }] } })
+}
+
 /** Returns the size. */
 function checkBody(upload: MediaUpload, { contentType, size }: Pick<MediaBody, 'contentType' | 'size'>, maxBytes: number): number {
-  const wrong = (field: string, message: string) => new PenstockError('BAD_REQUEST', { message: `${field} ${message}`, details: { fields: [{ field, message }] } })
   if (contentType?.toLowerCase() !== upload.contentType.toLowerCase()) throw wrong('Content-Type', `must be ${upload.contentType}, as it was declared`)
   if (size === undefined) throw wrong('Content-Length', 'is required')
   if (size > maxBytes) throw tooLarge(maxBytes)

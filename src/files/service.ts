@@ -9,7 +9,7 @@ import type { Principal } from '../identity/principal.ts'
 import type { FilePage } from '../records/access-port.ts'
 import type { FileAccess, FileRecord } from '../records/jobs-port.ts'
 import type { PageCursor } from '../records/port.ts'
-import { granteeOf, holderOf, isStranger, mayReadUngranted, owns } from './access.ts'
+import { granteeOf, holderOf, isStranger, mayChange, mayReadUngranted } from './access.ts'
 import type { FilesContext } from './context.ts'
 import { beginFile, type FileDraft } from './draft.ts'
 import { fileNameOf } from './filename.ts'
@@ -37,7 +37,7 @@ export interface FileService {
   readSigned(id: string, query: SignatureQuery): Promise<FileRecord>
   /** By the rules here alone; false for what is not there. */
   mayRead(id: string, principal: Principal): Promise<boolean>
-  /** The caller's own, newest first. */
+  /** The caller's own, newest first. @throws RBAC_FORBIDDEN */
   list(principal: Principal, query: FileListQuery): Promise<FilePage>
   /** @throws FILE_NOT_FOUND, RBAC_FORBIDDEN */
   change(principal: Principal, id: string, change: { filename?: string, access?: FileAccess }): Promise<FileRecord>
@@ -74,7 +74,7 @@ export function createFileService(context: FilesContext): FileService {
   async function readOwn(principal: Principal, id: string): Promise<FileRecord> {
     const file = await files.get(id)
     if (file === undefined) throw new PenstockError('FILE_NOT_FOUND')
-    if (!owns(principal, file)) throw refusal(principal)
+    if (!mayChange(principal, file)) throw refusal(principal)
     return file
   }
 
@@ -92,7 +92,10 @@ export function createFileService(context: FilesContext): FileService {
       if (file !== undefined && mayReadUngranted(principal, file)) return true
       return await isGranted(id, file, principal)
     },
-    list: (principal, query) => files.search({ holder: holderOf(principal), ...query }),
+    async list(principal, query) {
+      if (principal.kind === 'public') throw new PenstockError('RBAC_FORBIDDEN', { message: 'public forms list no files' })
+      return await files.search({ holder: holderOf(principal), ...query })
+    },
     async change(principal, id, { filename, access }) {
       await readOwn(principal, id)
       const changed = await files.update(id, { ...filename !== undefined && { filename: fileNameOf(filename) }, ...access !== undefined && { access } })
@@ -102,7 +105,7 @@ export function createFileService(context: FilesContext): FileService {
     async remove(principal, id) {
       const file = await files.get(id)
       if (file === undefined) return
-      if (owns(principal, file)) {
+      if (mayChange(principal, file)) {
         await files.remove(id)
         log.info({ action: 'files.file.removed', file_id: id })
       } else if (!isStranger(principal)) {

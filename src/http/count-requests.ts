@@ -4,10 +4,12 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 /** `status` is `none` where no answer had begun. */
 export type HttpObserver = (request: { route: string, method: string, status: string }) => void
 
+type CountRequest = (request: FastifyRequest, reply: FastifyReply) => void
+
 declare module 'fastify' {
   interface FastifyInstance {
     /** Counts a request when it is over. */
-    countRequest(request: FastifyRequest, reply: FastifyReply): void
+    countRequest: CountRequest
   }
 }
 
@@ -16,13 +18,14 @@ const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIO
 
 /** Call before other hooks. */
 export function countRequests(app: FastifyInstance, observe: HttpObserver | undefined): void {
-  app.decorate('countRequest', (request, reply) => {
+  const countRequest: CountRequest = (request, reply) => {
     if (observe === undefined) return
     reply.raw.once('close', () => observe({
       route: request.is404 ? 'unknown' : request.routeOptions.url ?? 'unknown',
       method: METHODS.has(request.method) ? request.method : 'other',
       status: reply.raw.headersSent ? String(reply.raw.statusCode) : 'none'
     }))
-  })
-  app.addHook('onRequest', async (request, reply) => app.countRequest(request, reply))
+  }
+  app.decorate('countRequest', countRequest)
+  app.addHook('onRequest', async (request, reply) => countRequest(request, reply))
 }

@@ -67,12 +67,18 @@ const ndjson: Format = {
   write: ({ id, event, data }) => `${JSON.stringify({ seq: id ?? null, event, data: data ?? null })}\n`
 }
 
-interface EventDocs { description: string, content: Record<string, { schema: { type: 'string' }, example: string }> }
+interface EventDocs { description: string, content: Record<string, { schema: object, example: string }> }
+
+/** Before OpenAPI 3.2, the schema of an event stream is read as that of one event. */
+const sseEvent = { type: 'object', properties: { id: { type: 'string' }, event: { type: 'string' }, data: { type: 'string', description: 'JSON' } } }
 
 /** The answer of a route that streams events, for its documentation: each media type with these as its example. */
 export function eventDocs(description: string, examples: readonly StreamEvent[]): EventDocs {
-  const media = (write: Format['write']) => ({ schema: { type: 'string' as const }, example: examples.map(write).join('') })
-  return { description, content: { 'text/event-stream': media(sse.write), 'application/x-ndjson': media(ndjson.write) } }
+  const exampleOf = ({ write }: Format): string => examples.map(write).join('')
+  return {
+    description,
+    content: { 'text/event-stream': { schema: sseEvent, example: exampleOf(sse) }, 'application/x-ndjson': { schema: { type: 'string' }, example: exampleOf(ndjson) } }
+  }
 }
 
 interface Times { heartbeatMs: number, stallMs: number }

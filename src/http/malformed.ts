@@ -88,6 +88,7 @@ function endWithRequest(current: UnderWay, cause: NodeJS.ErrnoException, socket:
 /** Handler of errors of the router, which run no hooks. */
 export function refuseUnroutable(cause: Error, request: FastifyRequest, reply: FastifyReply): void {
   logCompletion(request, reply)
+  request.server.countRequest(request, reply)
   closeAfterAnswer(request, reply)
   void reply.headers({ ...headers, 'x-request-id': request.id })
   sendError(translateError(cause, request), 'nested', request, reply)

@@ -8,7 +8,7 @@
 import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { isPenstockError, PenstockError } from '../errors.ts'
-import { JOB_PARAMS_MAX_BYTES, MULTIPART_FIELDS_MAX, MULTIPART_PART_HEADERS_MAX_BYTES, REF_IMAGES_MAX, STREAM_HIGH_WATER_MARK_BYTES } from '../limits.ts'
+import { JOB_PARAMS_MAX_BYTES, MULTIPART_FIELDS_MAX, MULTIPART_FILE_HIGH_WATER_MARK_BYTES, MULTIPART_PART_HEADERS_MAX_BYTES, REF_IMAGES_MAX } from '../limits.ts'
 import { onBroken } from './broken-bodies.ts'
 import { bodyTooLarge } from './error-translation.ts'
 
@@ -26,7 +26,7 @@ const limits = {
 
 /** Lets the routes of `app` take multipart bodies. Their `config` has to say streamsMultipart. */
 export async function takeMultipart(app: FastifyInstance): Promise<void> {
-  await app.register(multipart, { limits, throwFileSizeLimit: false, fileHwm: STREAM_HIGH_WATER_MARK_BYTES })
+  await app.register(multipart, { limits, throwFileSizeLimit: false, fileHwm: MULTIPART_FILE_HIGH_WATER_MARK_BYTES })
 }
 
 export interface MultipartBody {

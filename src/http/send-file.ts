@@ -7,6 +7,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { PenstockError } from '../errors.ts'
 import { decide, type Decision, type Representation } from '../files/conditions.ts'
 import { dispositionOf } from '../files/content-disposition.ts'
+import { giveBack } from '../objects/give-back.ts'
 import { BucketNotFound, ObjectStoreFailed, type ByteRange, type ObjectStore, type OpenObject } from '../objects/port.ts'
 import type { FileRecord } from '../records/jobs-port.ts'
 
@@ -61,7 +62,8 @@ const OF_THE_FILE = ['etag', 'last-modified', 'cache-control', 'content-type', '
 
 async function sendBytes(reply: FastifyReply, store: ObjectStore, file: FileRecord, range: ByteRange | undefined): Promise<FastifyReply> {
   try {
-    const { body } = await open(reply, store, file, range)
+    const { body, disposable = false } = await open(reply, store, file, range)
+    if (disposable) giveBackWhenSent(reply)
     // the store may yet fail before the first byte: then there is an answer to give; later the connection breaks
     body.once('error', () => forget(reply))
     return reply.send(body)
@@ -70,6 +72,12 @@ async function sendBytes(reply: FastifyReply, store: ObjectStore, file: FileReco
     forget(reply)
     throw error
   }
+}
+
+/** The memory of each chunk goes as soon as the socket has taken it. */
+function giveBackWhenSent({ raw }: FastifyReply): void {
+  const write = raw.write.bind(raw) as (chunk: Uint8Array, done: () => void) => boolean
+  raw.write = ((chunk: Uint8Array) => write(chunk, () => giveBack(chunk))) as typeof raw.write
 }
 
 /** A client that goes ends the opening; once the answer is on its way, the framework destroys the body for that. */

@@ -14,6 +14,7 @@ import { HEADERS_MAX_BYTES, HEADERS_TIMEOUT_MS, JSON_BODY_MAX_BYTES, KEEP_ALIVE_
 import type { RedisClient } from '../redis.ts'
 import { endStalledBodies } from './body-timeout.ts'
 import { EdgeLogController, logCompletions } from './completion-line.ts'
+import { countRequests, type HttpObserver } from './count-requests.ts'
 import { connections, type Connections } from './connections.ts'
 import { nestedErrors } from './errors.ts'
 import { endEventStreamsOnClose } from './event-stream.ts'
@@ -39,6 +40,8 @@ export interface ServerOptions {
   health: Health
   /** Where credentials are looked up that say nothing themselves. */
   credentials?: Pick<CredentialSources, 'tokens' | 'sessions'>
+  /** Is told of every request. */
+  observer?: HttpObserver
   /** Counts the requests of all nodes. */
   redis?: Pick<RedisClient, 'count'>
 }
@@ -126,6 +129,7 @@ export function createServer(options: ServerOptions): App {
 
   rememberRequests(app)
   logCompletions(app)
+  countRequests(app, options.observer)
   echoRequestIds(app)
   securityHeaders(app, config)
   crossOrigin(app, config)

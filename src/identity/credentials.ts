@@ -40,12 +40,12 @@ export const localDeveloper: Principal = { ...nobody, kind: 'developer', subject
 const administrator: Principal = { ...nobody, kind: 'admin' }
 const node: Principal = { ...nobody, kind: 'node' }
 
-function sha256(text: string): Buffer {
+export function sha256(text: string): Buffer {
   return hash('sha256', text, 'buffer')
 }
 
 /** Compares hashes, in constant time, whatever the lengths of what was hashed. */
-function secretComparison(secret: string | undefined): (givenHash: Buffer) => boolean {
+export function secretComparison(secret: string | undefined): (givenHash: Buffer) => boolean {
   if (secret === undefined) return () => false
   const secretHash = sha256(secret)
   return givenHash => timingSafeEqual(givenHash, secretHash)

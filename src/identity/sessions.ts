@@ -32,7 +32,7 @@ type Kind = Parameters<FindSession>[1]
 
 export interface SessionsOptions {
   redis: Pick<RedisClient, 'read'>
-  config: Pick<Config, 'REDIS_SESSION_PREFIX' | 'REDIS_SESSION_ITERATIONS'> & { REDIS_SESSION_SECRET: string }
+  config: Pick<Config, 'REDIS_SESSION_PREFIX' | 'REDIS_SESSION_ITERATIONS' | 'REDIS_SESSION_SCOPES'> & { REDIS_SESSION_SECRET: string }
   log: Logger
 }
 
@@ -57,7 +57,7 @@ export function sessions({ redis, config, log }: SessionsOptions): FindSession {
     const value = await redis.read(key, SESSION_VALUE_MAX_BYTES + 1).catch(unavailable)
     if (value === null) throw new Unknown()
     try {
-      return principalOf(kind, value)
+      return principalOf(kind, value, config.REDIS_SESSION_SCOPES ?? [])
     } catch (error) {
       log.warn({ action: 'identity.session.unreadable', kind, err: error }, 'a session in Redis is not in a form that is read')
       throw new Unknown()
@@ -94,13 +94,13 @@ function keyDeriver(config: SessionsOptions['config']): (kind: Kind, token: stri
 }
 
 /** @throws Error where the value is none of a session */
-function principalOf(kind: Kind, value: Buffer): Principal {
+function principalOf(kind: Kind, value: Buffer, scopes: readonly string[]): Principal {
   const fields = fieldsOf(value)
   const account = nameOf(fields.account, 'account_id')
   const user = nameOf(fields.user, 'user_id')
   if (account === null) throw new Error('account_id is missing')
-  const base = { account, clientId: null, scopes: [] }
-  return kind === 'public' || user === null ? { ...base, kind: 'public', subject: null } : { ...base, kind: 'user', subject: user }
+  const base = { account, clientId: null }
+  return kind === 'public' || user === null ? { ...base, kind: 'public', subject: null, scopes: [] } : { ...base, kind: 'user', subject: user, scopes }
 }
 
 function fieldsOf(value: Buffer): { user: unknown, account: unknown } {

@@ -6,6 +6,7 @@ import type { ObjectStore } from '../objects/port.ts'
 import type { StoreReadiness } from '../objects/readiness.ts'
 import type { RecordStore } from '../records/port.ts'
 import type { TrustBundle } from './bundle/signature.ts'
+import type { IngestObserver } from './observer.ts'
 import type { Profiles } from './profiles.ts'
 import type { RunningUploads } from './running.ts'
 import type { Slots } from './slots.ts'
@@ -32,4 +33,6 @@ export interface IngestContext {
   trust: TrustBundle | undefined
   /** Loads a staged model in a worker. @throws InferenceFailed */
   checkModel: InferencePool['checkModel']
+  /** undefined: nobody counts */
+  observer?: IngestObserver | undefined
 }

@@ -23,6 +23,7 @@ import type { SignatureInput } from './bundle/signature.ts'
 import type { IngestContext, Log } from './context.ts'
 import { digestObject } from './digest-object.ts'
 import { checkModelUpload, firstModelWithContent, newModel, versionExists, type CheckedModel } from './model/check.ts'
+import { failureOfFinalize } from './observer.ts'
 import { mayReach, ownerOf } from './ownership.ts'
 import { profileNamed, type Profile } from './profiles.ts'
 import { ask, collected, publishStaged, type PublishedObject } from './publish.ts'
@@ -55,6 +56,19 @@ export interface Caller { principal: Principal, log: Log }
 
 /** @throws PenstockError of the flat codes of `/finalize` */
 export async function finalizeUpload(context: IngestContext, request: FinalizeRequest, caller: Caller): Promise<FinalizedObject> {
+  const name = (parseStagingKey(request.key) ?? parseCanonicalKey(request.key))?.name
+  const kind = name === undefined || name === 'manifest.json' ? 'unknown' : profileNamed(context.profiles, name).kind
+  try {
+    const object = await finalize(context, request, caller)
+    context.observer?.finalizeEnded({ kind, result: object.deduplicated ? 'deduplicated' : 'created' })
+    return object
+  } catch (error) {
+    context.observer?.finalizeEnded({ kind, result: failureOfFinalize(error) })
+    throw error
+  }
+}
+
+async function finalize(context: IngestContext, request: FinalizeRequest, caller: Caller): Promise<FinalizedObject> {
   const staging = parseStagingKey(request.key)
   if (staging === undefined) return await repeatOfCanonical(context, request, caller)
   const profile = profileNamed(context.profiles, staging.name)

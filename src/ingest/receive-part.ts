@@ -18,6 +18,7 @@ import { BucketNotFound, ObjectBodyInvalid, ObjectStoreFailed } from '../objects
 import { putUnknownLength } from '../objects/put-unknown-length.ts'
 import type { Owner } from '../records/port.ts'
 import type { IngestContext, Log } from './context.ts'
+import { observeUpload } from './observer.ts'
 import type { Staged } from './publish.ts'
 import { slugOf } from './upload.ts'
 
@@ -65,17 +66,21 @@ async function stream(context: IngestContext, part: Part, { uploadId, key, log, 
   // it may have come while the row was written
   if (signal.aborted) onAbort()
   const meter: Meter = { taken: 0, hash: createHash('sha256'), ended: false, head: Buffer.alloc(0) }
+  const observed = observeUpload(context.observer, 'object')
+  observed.received = () => meter.taken
   const done = Promise.withResolvers<void>()
   const forget = context.running.add(uploadId, { get taken() { return meter.taken }, abort, done: done.promise })
   try {
     const { etag, size } = await putUnknownLength(context.store, context.records.multiparts, key, metered(part, meter, stop, context.config.UPLOAD_IDLE_TIMEOUT_MS), {
-      maxBytes: part.maxBytes, contentType: 'application/octet-stream', createOnly, signal: stop.signal
+      maxBytes: part.maxBytes, contentType: 'application/octet-stream', createOnly, disposable: true, signal: stop.signal
     })
     const sha256 = meter.hash.digest('hex')
     if (!await context.records.uploads.stage(uploadId, { sha256, etag, size })) throw new PenstockError('UPLOAD_ABORTED')
+    observed.ended('succeeded')
     return { uploadId, key, etag, size, sha256, head: meter.head }
   } catch (error) {
     const reason: unknown = stop.signal.aborted ? stop.signal.reason : partError(error)
+    observed.ended(slugOf(reason))
     const attempt = (work: Promise<unknown>): Promise<unknown> => work.catch((failure: unknown) => log.warn({ action: 'ingest.part.cleanup_failed', key, err: failure }))
     if (meter.ended) await attempt(context.store.delete(key, AbortSignal.timeout(CHECK_TIMEOUT_MS)))
     await attempt(context.records.uploads.fail(uploadId, slugOf(reason), meter.taken))

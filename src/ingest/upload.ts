@@ -18,6 +18,7 @@ import type { StoreAbilities } from '../objects/probe.ts'
 import type { Owner } from '../records/port.ts'
 import type { IngestContext, Log } from './context.ts'
 import { Meter } from './meter.ts'
+import { observeUpload } from './observer.ts'
 import type { UploadRequest } from './upload-request.ts'
 
 export interface ReceivedUpload {
@@ -54,6 +55,24 @@ export class ClientGone extends Error {
 
 /** @throws PenstockError of the flat codes of `/upload-proxy`; ClientGone */
 export async function receiveUpload(context: IngestContext, request: UploadRequest, body: Readable, options: ReceiveOptions): Promise<ReceivedUpload> {
+  const observed = observeUpload(context.observer, request.profile.kind)
+  try {
+    const received = await receive(context, request, body, {
+      ...options,
+      onReady(key, bytes) {
+        observed.received = bytes
+        options.onReady(key, bytes)
+      }
+    })
+    observed.ended('succeeded')
+    return received
+  } catch (error) {
+    observed.ended(slugOf(error))
+    throw error
+  }
+}
+
+async function receive(context: IngestContext, request: UploadRequest, body: Readable, options: ReceiveOptions): Promise<ReceivedUpload> {
   const giveBack = context.slots.take()
   try {
     const abilities = await ensureStore(context)

@@ -19,6 +19,7 @@ import type { JobFailure, JobRecord, JobStatus, ModelRecord, NewResult, Progress
 import { RecordStoreFailed } from '../records/port.ts'
 import { jobRetryDelayMs } from './backoff.ts'
 import type { JobsContext } from './context.ts'
+import { noteClaim, noteEnd, observeRun } from './observer.ts'
 import { progressNotes } from './progress-notes.ts'
 import { stagingKeys } from '../inference/staging-keys.ts'
 import { deleteStaged, publishResults } from './results.ts'
@@ -58,10 +59,12 @@ export async function runAttempt(context: JobsContext, attempt: Attempt): Promis
   const { log } = context
   const facts = factsOf(attempt)
   log.debug({ action: 'jobs.attempt.begin', ...facts })
+  noteClaim(context.observer, attempt.job)
   const startedAt = performance.now()
   try {
     const end = await tryToRun(context, attempt).catch((error: unknown) => endEarly(context, attempt, error))
     log.info({ action: 'jobs.attempt.end', result: end, ...facts, duration_ms: Math.round(performance.now() - startedAt) })
+    noteEnd(context.observer, attempt.job, end)
     return end
   } catch (error) {
     // the lease will be over, and then it is somebody's again
@@ -109,13 +112,17 @@ async function runModel(context: JobsContext, attempt: Attempt, model: ModelReco
   })
   signal.throwIfAborted()
   const staging = stagingKeys()
+  const watched = observeRun(context.observer, job)
   try {
     const running = context.pool.run({
       id: `${job.id}.${token.slice(0, 8)}`, task: job.task, model: modelRef(model), params: job.params,
       inputs: job.inputs.map(({ name, key, sha256, size, contentType }) => ({ name, key, sha256, size, contentType }))
     }, {
       signal, timeoutMs: context.config.JOB_TIMEOUT_MS,
-      onStarted: () => notes.note({ stage: 'inference', progress: null, message: null }),
+      onStarted: () => {
+        watched.started()
+        notes.note({ stage: 'inference', progress: null, message: null })
+      },
       onStaging: staging.add,
       onProgress: progress => notes.note(progress)
     })
@@ -126,6 +133,7 @@ async function runModel(context: JobsContext, attempt: Attempt, model: ModelReco
     await deleteStaged(context, staging.all())
     throw error
   } finally {
+    watched.over()
     await notes.end()
   }
 }

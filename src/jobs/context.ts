@@ -5,6 +5,7 @@ import type { IngestContext, Log } from '../ingest/context.ts'
 import type { ObjectStore } from '../objects/port.ts'
 import type { StoreReadiness } from '../objects/readiness.ts'
 import type { RecordStore } from '../records/port.ts'
+import type { JobObserver } from './observer.ts'
 import type { Webhooks } from './webhooks.ts'
 
 export interface JobsContext {
@@ -20,4 +21,6 @@ export interface JobsContext {
   /** closed after the runner */
   webhooks: Webhooks
   log: Log
+  /** undefined: nobody counts */
+  observer?: JobObserver | undefined
 }

@@ -57,8 +57,8 @@ export async function findRepeated({ records }: JobsContext, { principal, reques
 }
 
 function bodyHash(request: JobRequest, { identity }: InputSource): string {
-  const { model, version, params, user_id: userId, priority, cache, webhook } = request
-  return sha256Of(canonicalJson({ model, version, params, user_id: userId, priority, cache, webhook, input: identity }))
+  const { model, version, task, params, user_id: userId, priority, cache, webhook } = request
+  return sha256Of(canonicalJson({ model, version, task, params, user_id: userId, priority, cache, webhook, input: identity }))
 }
 
 /** @throws QUEUE_FULL, IDEMPOTENCY_CONFLICT, SERVICE_BUSY where hashes are being collected, ClientGone, and what the inputs throw */

@@ -25,7 +25,7 @@ import { checkIdempotencyKey, checkRequest, invalid, userIdOf } from './request.
 import { deleteStaged } from './results.ts'
 
 type PartName = 'input' | 'ref_images'
-interface ReceivedPart extends StagedPart { name: PartName, position: number, contentType: string }
+interface ReceivedPart extends StagedPart { name: PartName, position: number, filename: string, contentType: string }
 
 /** @throws BAD_REQUEST, RBAC_FORBIDDEN, SERVICE_BUSY, USER_HAS_ACTIVE_JOB */
 export async function beginDraft(context: JobsContext, principal: Principal, userId: string | undefined, options: CreateOptions = {}): Promise<JobDraft> {
@@ -56,9 +56,10 @@ export async function beginDraft(context: JobsContext, principal: Principal, use
       body.destroy()
       throw new PenstockError('INVALID_MULTIPART', { message: name === 'input' ? 'there is more than one input' : `there are more than ${REF_IMAGES_MAX} ref_images` })
     }
-    const part = receivePart(context.ingest, { field: name, filename: cleanFilename(filename), body, maxBytes }, { owner, log, signal: over.signal })
+    const cleaned = cleanFilename(filename)
+    const part = receivePart(context.ingest, { field: name, filename: cleaned, body, maxBytes }, { owner, log, signal: over.signal })
     receiving = part.catch(() => {})
-    parts.push({ ...await part, name, position, contentType: mediaType(contentType) })
+    parts.push({ ...await part, name, position, filename: cleaned, contentType: mediaType(contentType) })
   }
 
   async function commit(request: JobRequest, commitOptions: CreateOptions = options): Promise<Created> {
@@ -124,11 +125,11 @@ function sourceOf(context: JobsContext, parts: readonly ReceivedPart[]): InputSo
     identity: parts.map(({ name, position, sha256, contentType }) => [name, position, sha256, contentType]),
     async make() {
       const abilities = await ask('COPY_FAILED', () => context.readiness.ensure())
-      return await pLimit(JOB_COPIES_MAX).map(parts, async ({ uploadId, name, position, contentType, ...staged }): Promise<NewJobInput> => {
+      return await pLimit(JOB_COPIES_MAX).map(parts, async ({ uploadId, name, position, filename, contentType, ...staged }): Promise<NewJobInput> => {
         for (let attempt = 1; attempt <= RECLAIM_ATTEMPTS_MAX; attempt++) {
           const published = await publishStaged(context, abilities, staged, { name: 'object', contentType: 'application/octet-stream' })
           const { sha256, size } = staged
-          if (published) return { name, position, fileId: null, sha256, key: published.key, size, contentType, claim: published.claim, stagedUploadId: uploadId }
+          if (published) return { name, position, fileId: null, sha256, key: published.key, size, contentType, filename, claim: published.claim, stagedUploadId: uploadId }
           await delay(RECLAIM_PAUSE_MS)
         }
         throw collected('the hash of an input is being collected')

@@ -17,6 +17,10 @@ export interface JobRequest {
   model: string
   /** without it the highest that is loaded */
   version?: string
+  /** What the model is to be used for, where it can be used for more than one thing: a model of images for `video-to-video` too. */
+  task?: string
+  /** The input is a video: a model that makes images of images is to make a video of it. */
+  video?: boolean
   params?: Record<string, unknown>
   user_id?: string
   priority?: number

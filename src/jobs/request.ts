@@ -3,7 +3,9 @@ import type { Config } from '../config.ts'
 import { PenstockError } from '../errors.ts'
 import type { Principal } from '../identity/principal.ts'
 import type { Task } from '../inference/task.ts'
+import { imageToImage } from '../inference/tasks/image-to-image.ts'
 import { checkParams, taskNamed } from '../inference/tasks/index.ts'
+import { videoToVideo } from '../inference/tasks/video-to-video.ts'
 import { IDEMPOTENCY_KEY_MAX_CHARACTERS, JOB_PARAMS_DEPTH_MAX, JOB_PARAMS_MAX_BYTES, JOB_PRIORITY_MAX, USER_ID_MAX_CHARACTERS } from '../limits.ts'
 import type { JobEventName, JobWebhook, ModelRecord, ModelRecords } from '../records/jobs-port.ts'
 import { canonicalJson, isDeeperThan } from './canonical-json.ts'
@@ -35,7 +37,7 @@ export async function checkRequest(models: ModelRecords, config: Config, princip
   if (!Number.isInteger(priority) || Math.abs(priority) > JOB_PRIORITY_MAX) throw invalid({ field: 'priority', message: `must be a whole number from -${JOB_PRIORITY_MAX} to ${JOB_PRIORITY_MAX}` })
   if (webhook !== undefined) checkWebhook(config, webhook)
   const model = await findModel(models, request)
-  const task = taskNamed(model.task)
+  const task = taskNamed(taskNameOf(model, request))
   if (task === undefined) throw new PenstockError('MODEL_NOT_FOUND', { message: 'the task of this model is not known here' })
   // whoever has the role of a worker is taken to be like the others, and this one would leave the job waiting
   if (task.name === 'exec' && config.EXEC_TASKS_FILE === undefined && config.ROLES.includes('worker')) throw invalid({ field: 'model', message: 'is a command, and none can be run here' })
@@ -49,6 +51,14 @@ async function findModel(models: ModelRecords, { model: name, version }: JobRequ
   if (found === undefined) throw new PenstockError('MODEL_NOT_FOUND')
   if (!found.loaded) throw new PenstockError('MODEL_NOT_FOUND', { message: 'this version of the model is not loaded' })
   return found
+}
+
+/** @throws BAD_REQUEST */
+function taskNameOf({ task: own }: ModelRecord, { task: asked, video = false }: JobRequest): string {
+  const forVideos = own === imageToImage.name
+  if (asked === undefined || asked === own) return asked === undefined && video && forVideos ? videoToVideo.name : own
+  if (asked === videoToVideo.name && forVideos) return asked
+  throw invalid({ field: 'task', message: `must be ${forVideos ? `${own} or ${videoToVideo.name}` : own}, which this model is for` })
 }
 
 function checkParamsOf(task: Task, params: unknown): void {

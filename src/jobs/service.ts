@@ -20,6 +20,7 @@ import { createJob, findRepeated, inputOf, tensorsAsTheyAre, type Created } from
 import { beginDraft } from './draft.ts'
 import type { CreateOptions, JobInputRequest, JobRequest, JobService } from './port.ts'
 import { allWorkers } from './node-beats.ts'
+import { noteEnd } from './observer.ts'
 import { removeJob } from './remove-job.ts'
 import { checkRequest, invalid } from './request.ts'
 import { isTerminal, jobWatchers } from './watch.ts'
@@ -86,9 +87,11 @@ export function createJobService(context: JobsContext): JobService {
       return watchers.watch(id, after, signal)
     },
     async cancel(principal, id) {
-      await change(principal, id)
+      const before = await change(principal, id)
       const job = await cancelJob(context, id)
       if (job === undefined) throw new PenstockError('JOB_NOT_FOUND')
+      // one that runs is counted by whoever runs it
+      if (before.status === 'queued') noteEnd(context.observer, job, job.status)
       return job
     },
     async retry(principal, id) {

@@ -97,17 +97,9 @@ export function createWebhooks(options: WebhookOptions): Webhooks {
     followers.set(follower, following)
   }
 
-  function newFollower(id: string, running: boolean, webhook?: JobWebhook): Follower {
-    return { id, running, webhook, given: new AbortController(), over: false, seen: 0, attempts: 0, lease: undefined, lastProgressAt: -Infinity }
-  }
-
   /** One that was given up is on its way out, and has nothing of what comes. */
   function followerOf(id: string): Follower | undefined {
     return [...followers.keys()].find(each => each.id === id && !each.given.signal.aborted)
-  }
-
-  function begin(follower: Follower, { seq, attempts }: WebhookTurn): void {
-    Object.assign(follower, { seen: seq, attempts, lease: new AbortController() })
   }
 
   /** Until all is told, nothing is there, it is given up, or everything closes. */
@@ -322,6 +314,14 @@ export function createWebhooks(options: WebhookOptions): Webhooks {
     look,
     close
   }
+}
+
+function newFollower(id: string, running: boolean, webhook?: JobWebhook): Follower {
+  return { id, running, webhook, given: new AbortController(), over: false, seen: 0, attempts: 0, lease: undefined, lastProgressAt: -Infinity }
+}
+
+function begin(follower: Follower, { seq, attempts }: WebhookTurn): void {
+  Object.assign(follower, { seen: seq, attempts, lease: new AbortController() })
 }
 
 function turnOf({ id, seen, attempts }: Follower): WebhookTurn {

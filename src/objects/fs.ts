@@ -146,7 +146,7 @@ async function openObject(tree: FsTree, key: string, { range, ifMatch, signal }:
     checkRange(range, info.size)
     const body = handle.createReadStream({ ...range, highWaterMark: STREAM_HIGH_WATER_MARK_BYTES })
     if (signal) addAbortSignal(signal, body).on('error', ignore)
-    return { key, ...info, body }
+    return { key, ...info, body, disposable: true }
   } catch (error) {
     await handle.close()
     throw error

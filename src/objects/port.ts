@@ -25,6 +25,8 @@ export interface ByteRange { start: number, end: number }
 export interface OpenObject extends ObjectInfo {
   /** The bytes of the range (the whole object without one). Destroying it releases the connection. A store that fails on the way destroys it with an error. */
   body: Readable
+  /** Nobody else uses the chunks of the body: whoever reads it may give their memory back. */
+  disposable?: boolean
 }
 
 export interface PutOptions {

@@ -9,6 +9,7 @@
  * A body that fails, or that is cancelled, leaves nothing: nothing was sent yet, or the upload is aborted.
  */
 import { PARTS_MAX, UNKNOWN_PART_BYTES } from '../limits.ts'
+import { giveBack } from './give-back.ts'
 import type { ETag, MultipartPart, ObjectStore } from './port.ts'
 import { withIntent, type MultipartIntents } from './with-intent.ts'
 
@@ -18,6 +19,8 @@ export interface PutUnknownLengthOptions {
   contentType?: string
   /** As in put. */
   createOnly?: boolean
+  /** Nobody else uses the chunks of the body: their memory is given back. */
+  disposable?: boolean
   signal?: AbortSignal
   /** bytes of a part; default UNKNOWN_PART_BYTES */
   partBytes?: number
@@ -27,7 +30,7 @@ export interface PutUnknownLengthOptions {
 export async function putUnknownLength(store: ObjectStore, intents: MultipartIntents, key: string, body: AsyncIterable<Uint8Array>, options: PutUnknownLengthOptions): Promise<{ etag: ETag, size: number }> {
   const { signal, createOnly = false, maxBytes, contentType } = options
   const given = { ...(contentType !== undefined && { contentType }), ...(signal && { signal }) }
-  const source = new Filler(body, Math.max(options.partBytes ?? UNKNOWN_PART_BYTES, Math.ceil(maxBytes / PARTS_MAX)))
+  const source = new Filler(body, Math.max(options.partBytes ?? UNKNOWN_PART_BYTES, Math.ceil(maxBytes / PARTS_MAX)), options.disposable === true)
   try {
     const first = await source.fill()
     if (source.ended) return { ...await store.put(key, first, { ...given, size: first.length, createOnly }), size: first.length }
@@ -52,9 +55,11 @@ class Filler {
   ended = false
   readonly #chunks: AsyncIterator<Uint8Array>
   readonly #part: Buffer
+  readonly #disposable: boolean
   #rest: Uint8Array = new Uint8Array(0)
 
-  constructor(body: AsyncIterable<Uint8Array>, partBytes: number) {
+  constructor(body: AsyncIterable<Uint8Array>, partBytes: number, disposable: boolean) {
+    this.#disposable = disposable
     this.#chunks = body[Symbol.asyncIterator]()
     // memory that nobody writes to is not taken from the machine: a small body costs no whole part
     this.#part = Buffer.allocUnsafeSlow(partBytes)
@@ -79,6 +84,7 @@ class Filler {
     const fits = Math.min(chunk.length, this.#part.length - at)
     this.#part.set(chunk.subarray(0, fits), at)
     this.#rest = chunk.subarray(fits)
+    if (this.#disposable && fits === chunk.length) giveBack(chunk)
     return at + fits
   }
 }

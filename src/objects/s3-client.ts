@@ -4,7 +4,8 @@
  * Checksums only where the protocol requires them: the default would turn a streamed body into aws-chunked without a
  * Content-Length, which several servers refuse or store as it is. No `Expect: 100-continue`, which costs a connection
  * each time and six seconds where a server never answers it. A streamed body is never sent twice; everything else is
- * tried STORE_ATTEMPTS_MAX times within one time limit.
+ * tried STORE_ATTEMPTS_MAX times within one time limit. No body is hashed for the signature: the SDK leaves that out of
+ * streams by itself, and those in memory have been hashed on their way in, which cost as much as sending them.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { S3Client } from '@aws-sdk/client-s3'
@@ -139,7 +140,7 @@ export async function retryConflicts<T>(run: () => Promise<T>): Promise<T> {
 
 /** @param agents undefined: nothing will be sent */
 export function s3Client(options: S3Options, agents?: S3Agents): S3Client {
-  return new S3Client({
+  const client = new S3Client({
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
     region: options.region,
     forcePathStyle: options.forcePathStyle,
@@ -152,4 +153,10 @@ export function s3Client(options: S3Options, agents?: S3Agents): S3Client {
     requestHandler: new NodeHttpHandler({ ...agents, logger: SILENT }),
     logger: SILENT
   })
+  client.middlewareStack.add(next => async args => {
+    const request = args.request as { body?: unknown, headers: Record<string, string> }
+    if (request.body instanceof Uint8Array) request.headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD'
+    return await next(args)
+  }, { step: 'build', name: 'leavePayloadUnsigned' })
+  return client
 }

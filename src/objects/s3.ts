@@ -157,7 +157,7 @@ async function open(s3: S3Calls, key: string, { range, ifMatch, signal }: { rang
     if (range && answer.ContentRange?.startsWith(`bytes ${range.start}-${range.end}/`) !== true) {
       throw refuse(body, range.end < info.size ? new ObjectStoreFailed('s3: open failed (the range was ignored)') : new ObjectRangeNotSatisfiable('the range does not lie inside the object'))
     }
-    return { ...info, body }
+    return { ...info, body, disposable: true }
   } catch (error) {
     limit.release()
     throw s3.translate('open', error, limit, signal)

@@ -4,6 +4,7 @@
  *   job_webhooks    one row for each job that has something to tell to its webhook, or will have; gone when all is told
  *   job_farewells   the last event of a job that was removed, for those who had not heard of it; for a while
  *   job_counts      how many jobs ended, and how, in several rows of which each transaction adds to one
+ *   job_inputs      the name of each file that came with its job
  *   nodes           processes that run jobs, each with its workers as they were a few seconds ago
  *
  * The partial index of webhooks holds those that have something to tell: a look at what is due costs the same whatever
@@ -54,7 +55,9 @@ const nodes = (text: string) => [
   'create index nodes_seen on nodes (seen_at, id)'
 ]
 
+const inputs = () => ['alter table job_inputs add column filename text']
+
 /** @param text column type of identifiers, which are compared byte by byte */
 export function jobsChanges(text: string): string[] {
-  return [webhooks, farewells, counts, nodes].flatMap(make => make(text))
+  return [webhooks, farewells, counts, nodes, inputs].flatMap(make => make(text))
 }

@@ -145,7 +145,8 @@ async function insertInputs(trx: RecordsTransaction, { id, inputs }: NewJob): Pr
     sha256: input.sha256,
     key: input.key,
     size: input.size,
-    content_type: input.contentType
+    content_type: input.contentType,
+    filename: input.filename ?? null
   }))).execute()
 }
 

@@ -27,6 +27,8 @@ export interface JobInput {
   /** bytes */
   size: number
   contentType: string
+  /** cleaned, of an input that came with the job */
+  filename?: string
 }
 
 /** A result as it is shown: a file of its own. */

@@ -12,7 +12,7 @@ const JSON_OBJECT: Record<DatabaseName, RawBuilder<unknown>> = { sqlite: sql`jso
 const JSON_ARRAY: Record<DatabaseName, RawBuilder<unknown>> = { sqlite: sql`json_group_array`, postgres: sql`json_agg` }
 
 const inputs = (name: DatabaseName) => sql<string>`(select cast(coalesce(${JSON_ARRAY[name]}(${JSON_OBJECT[name]}(
-  'name', part.name, 'position', part.position, 'fileId', part.file_id, 'sha256', part.sha256, 'key', part.key, 'size', part.size, 'contentType', part.content_type)), '[]') as text)
+  'name', part.name, 'position', part.position, 'fileId', part.file_id, 'sha256', part.sha256, 'key', part.key, 'size', part.size, 'contentType', part.content_type, 'filename', part.filename)), '[]') as text)
   from (select * from job_inputs where job_id = jobs.id order by name, position) as part)`
 
 const results = (name: DatabaseName) => sql<string>`(select cast(coalesce(${JSON_ARRAY[name]}(${JSON_OBJECT[name]}(

@@ -63,6 +63,7 @@ export interface JobInputsTable {
   key: string
   size: number
   content_type: string
+  filename: string | null
 }
 
 export interface JobResultsTable { job_id: string, position: number, name: string, file_id: string }
@@ -146,7 +147,7 @@ export function jobOf(row: WholeJobRow): JobRecord {
     attemptToken: row.attempt_token,
     worker: row.worker,
     cancelRequested: row.cancel_requested === 1,
-    inputs: JSON.parse(row.inputs) as JobInput[],
+    inputs: inputsOf(row.inputs),
     results: JSON.parse(row.results) as JobResult[],
     failure: parsed(row.failure),
     stageTimings: timingsOf(row.stage_timings),
@@ -160,6 +161,10 @@ export function jobOf(row: WholeJobRow): JobRecord {
     startedAt: row.started_at,
     completedAt: row.completed_at
   }
+}
+
+function inputsOf(text: string): JobInput[] {
+  return (JSON.parse(text) as (JobInput & { filename: string | null })[]).map(({ filename, ...input }) => ({ ...input, ...(filename !== null && { filename }) }))
 }
 
 export function timingsOf(text: string): Record<string, StageTiming> {

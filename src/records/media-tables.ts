@@ -29,10 +29,10 @@ export function resultName(jobId: string, index: number, contentType: string): {
 
 /** resultName() of what is there already. */
 const namePastResults = (): string => {
-  const ending = Object.entries(ENDINGS).map(([type, ending]) => `when '${type}' then '${ending}'`).join(' ')
+  const endings = Object.entries(ENDINGS).map(([type, ending]) => `when '${type}' then '${ending}'`).join(' ')
   const folder = `case when content_type like 'image/%' then 'images' else 'videos' end`
   return `update files set media_folder = ${folder},
-    media_name = ${folder} || '/' || job_results.job_id || '_' || job_results.position || '.' || case content_type ${ending} else '${OTHER_ENDING}' end
+    media_name = ${folder} || '/' || job_results.job_id || '_' || job_results.position || '.' || case content_type ${endings} else '${OTHER_ENDING}' end
     from job_results where job_results.file_id = files.id and (content_type like 'image/%' or content_type like 'video/%')`
 }
 
@@ -84,8 +84,7 @@ const NOW: Record<DatabaseName, string> = {
 
 /** holderId() of a row. */
 function holderOf(row: Row): string {
-  const part = (column: string) => `coalesce(replace(replace(${row}.${column}, '~', '~0'), '/', '~1'), '~')`
-  return `${part('account')} || '/' || ${part('subject')}`
+  return ['account', 'subject'].map(column => `coalesce(replace(replace(${row}.${column}, '~', '~0'), '/', '~1'), '~')`).join(` || '/' || `)
 }
 
 interface Note { name: string, on: string, when?: string, row: Row, event: string, data: Record<string, string>, at?: string }

@@ -3,6 +3,7 @@
  * takes the place of the upload, under the lock of its row, so that of several that complete it one does.
  */
 import { sql } from 'kysely'
+import type { Selectable } from 'kysely'
 import type { HeldFiles, Holder, MediaFile, MediaQuery, MediaRecords, MediaUpload, NewFile, NewMediaUpload } from './access-port.ts'
 import { heldBy, userOf } from './holders.ts'
 import { fileOf, withoutNul } from './jobs-schema.ts'
@@ -13,7 +14,6 @@ import { ownerColumns } from './schema.ts'
 import type { Records } from './schema.ts'
 import { takeReferences } from './take-references.ts'
 import { transact, Undo } from './transact.ts'
-import type { Selectable } from 'kysely'
 
 export function mediaRecords(records: Records): MediaRecords {
   return {

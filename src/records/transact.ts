@@ -22,16 +22,17 @@ export interface Work {
 }
 
 export async function transact<T>({ db, hints }: Records, work: (work: Work) => Promise<T>): Promise<T> {
-  const told: JobHint[] = []
+  /** by what they say: once is enough */
+  const hinted = new Map<string, JobHint>()
   try {
     const outcome = await db.transaction().execute(async trx => {
       const { moved, write } = jobCounting()
-      const result = await work({ trx, tell: hint => { told.push(hint) }, moved })
+      const result = await work({ trx, tell: hint => { hinted.set(JSON.stringify(hint), hint) }, moved })
       await write(trx)
-      await hints.send(trx, told)
+      await hints.send(trx, [...hinted.values()])
       return result
     })
-    hints.deliver(told)
+    hints.deliver([...hinted.values()])
     return outcome
   } catch (error) {
     if (error instanceof Undo) return error.outcome as T

@@ -58,8 +58,8 @@ async function added(store: RecordStore, changes: Changes = {}, sha256: string =
 /** Many of the same bytes, quickly. */
 async function addMany(store: RecordStore, count: number, changes: Changes = {}): Promise<void> {
   const first = await added(store, changes)
-  for (let left = count - 1; left > 0; left -= 500) {
-    await Promise.all(times(Math.min(500, left), () => store.files.add(newFile(first.sha256, null, changes))))
+  for (let left = count - 1; left > 0; left -= 50) {
+    await Promise.all(times(Math.min(50, left), () => store.files.add(newFile(first.sha256, null, changes))))
   }
 }
 

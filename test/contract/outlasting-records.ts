@@ -177,10 +177,11 @@ function counts(t: Test, make: MakeDatabase): void {
   })
 }
 
+const worker = (id: string, runs = 0) => ({ id, state: 'idle', provider: 'cpu', device: null, runs })
+
 function nodes(t: Test, make: MakeDatabase): void {
   t.test('each node has one row with what it said last, until it leaves or is forgotten', async t => {
     const [first, second, clock] = await twoNodes(t, make)
-    const worker = (id: string, runs = 0) => ({ id, state: 'idle', provider: 'cpu', device: null, runs })
     await first.nodes.beat('b', [worker('1.1')])
     await second.nodes.beat('a', [])
     clock.now += 10

@@ -43,11 +43,13 @@ t.test('a file is stored, recorded, and answered with what is known of it', asyn
 
 t.test('every kind of caller may share, and owns what it shared', async t => {
   const app = await startApp(t, PEOPLE_ENV)
-  const callers = { user: [await user(app, 'ada'), 'ada', 'acme'], guest: [await guest(app, 'visitor'), 'visitor', 'acme'], form: [await publicForm(app), null, 'acme'], admin: [administrator, null, null] } as const
+  const callers = { user: [await user(app, 'ada'), 'ada', 'acme'], guest: [await guest(app, 'visitor'), 'visitor', 'acme'], admin: [administrator, null, null] } as const
   for (const [name, [headers, owner, account]] of Object.entries(callers)) {
     const id = await share(app, name, headers)
     t.match((await ask(app, 'GET', '/files', undefined, headers)).body, { items: [{ file_id: id, owner, account }] }, name)
   }
+  const form = await publicForm(app)
+  t.equal((await read(app, `/files/${await share(app, 'form', form)}`, form)).status, 200)
   const refused = await sendForm(app, [plain()])
   t.equal(refused.status, 401)
   t.equal(refused.headers.get('connection'), 'close')

@@ -73,12 +73,17 @@ t.test('its owner and administrators remove a file, and that there is none is no
   t.equal((await read(app, `/files/${twin}`, bob)).status, 404)
 })
 
-t.test('callers without a user id own what callers without one brought into the account', async t => {
+t.test('public forms read what callers without a user id brought into the account, and change and list none of it', async t => {
   const app = await startApp(t, PEOPLE_ENV)
   const [form, otherForm, elsewhere, ada, visitor] = [await publicForm(app), await publicForm(app), await publicForm(app, 'other'), await user(app, 'ada'), await guest(app, 'visitor')]
   const id = await share(app, 'x', form, { access: 'restricted' })
   t.equal((await read(app, `/files/${id}`, otherForm)).status, 200)
-  t.equal((await ask(app, 'PATCH', `/files/${id}`, { filename: 'y' }, otherForm)).status, 200)
+  for (const [method, path, body] of [['PATCH', '', { filename: 'y' }], ['PUT', '/grants/ada', undefined], ['POST', '/signed-url', { expires_in: 60 }]] as const) {
+    t.equal((await ask(app, method, `/files/${id}${path}`, body, form)).status, 404, `${method} by whoever sees the token in a page`)
+  }
+  t.equal((await ask(app, 'DELETE', `/files/${id}`, undefined, form)).status, 204)
+  t.equal((await read(app, `/files/${id}`, form)).status, 200, 'nothing was removed')
+  t.match(await ask(app, 'GET', '/files', undefined, form), { status: 403, body: { error: { code: 'forbidden' } } })
   for (const [headers, status] of [[elsewhere, 404], [visitor, 404], [ada, 403]] as const) t.equal((await read(app, `/files/${id}`, headers)).status, status)
 })
 

@@ -55,13 +55,16 @@ t.test('fields but user_id may follow the files; image and video are other names
   }
 })
 
-t.test('who names no model gets the default for images, which is none for a video', async t => {
-  const edge = await startJobs(t, { env: { DEFAULT_IMAGE_MODEL: 'edges' } })
+t.test('who names no model gets the default for images, or for videos', async t => {
+  const edge = await startJobs(t, { env: { DEFAULT_IMAGE_MODEL: 'edges', DEFAULT_VIDEO_MODEL: 'upscale-2x' } })
   t.equal((await send(edge, [file('x', 'image')])).status, 202)
   t.same(edge.jobs.drafts[0]?.committed, { model: 'edges' })
-  const video = await send(edge, [file('x', 'video')])
-  t.equal(video.status, 400)
-  t.match(video.body, { error: { code: 'validation_error', details: { fields: [{ field: 'model', message: 'is required with a video' }] } } })
+  for (const part of [file('x', 'video'), file('x', 'input', 'a.mp4', 'video/mp4')]) {
+    t.equal((await send(edge, [part])).status, 202)
+    t.same(edge.jobs.drafts.at(-1)?.committed, { model: 'upscale-2x', video: true })
+  }
+  t.equal((await send(edge, [file('x', 'input', 'a.bin', 'application/octet-stream'), ['task', 'video-to-video']])).status, 202)
+  t.same(edge.jobs.drafts.at(-1)?.committed, { model: 'upscale-2x', task: 'video-to-video' })
 })
 
 t.test('a form by the client that everybody uses is read', async t => {

@@ -89,7 +89,7 @@ t.test('every route of the service that is not hidden is in its document, each e
     for (const [status, { headers, content }] of Object.entries(operation?.responses ?? {})) {
       t.match(status, /^\d{3}$/, `${method} ${url}: no status stands for many`)
       t.ok(headers['X-Request-Id'], `${method} ${url} ${status}: X-Request-Id`)
-      if (status < '400' || ['/readyz', '/v2/health/ready'].includes(url)) continue
+      if (status < '400' || ['/readyz', '/health', '/v2/health/ready'].includes(url)) continue
       const { examples = {} } = content['application/json'] ?? { schema: {} }
       t.not(Object.keys(examples).length, 0, `${method} ${url} ${status}`)
       for (const name of Object.keys(examples) as ErrorName[]) {

@@ -15,7 +15,7 @@ import { redisOrSkip } from '../support/redis.ts'
 import { startApp } from '../support/start-app.ts'
 
 const SECRET = 'the salt of that service'
-const config = { REDIS_SESSION_PREFIX: ':1:', REDIS_SESSION_SECRET: SECRET, REDIS_SESSION_ITERATIONS: 1 }
+const config: SessionsOptions['config'] = { REDIS_SESSION_PREFIX: ':1:', REDIS_SESSION_SECRET: SECRET, REDIS_SESSION_ITERATIONS: 1, REDIS_SESSION_SCOPES: undefined }
 const user = { kind: 'user', subject: '42', account: 'acme', clientId: null, scopes: [] }
 const form = { kind: 'public', subject: null, account: 'acme', clientId: null, scopes: [] }
 
@@ -30,7 +30,7 @@ function logged(): { lines: Record<string, unknown>[], log: SessionsOptions['log
 }
 
 /** Over values in memory, that count how often they were asked for. */
-function over(values: Record<string, string | Buffer>, settings: Partial<typeof config> = {}): World & { asked: string[] } {
+function over(values: Record<string, string | Buffer>, settings: Partial<SessionsOptions['config']> = {}): World & { asked: string[] } {
   const asked: string[] = []
   const read = async (key: string, maxBytes: number): Promise<Buffer | null> => {
     asked.push(key)
@@ -149,7 +149,14 @@ const redis = await redisOrSkip(t)
 const python = await pythonOrSkip(t)
 
 if (redis !== undefined && python !== undefined) {
-  t.test('keys and pickles of every protocol as Python makes them', async t => {
+  t.test('users of a session have the scopes that the configuration says, and forms none', async t => {
+  const [session, form] = [newToken(), 'a1B2c3D4']
+  const { find } = over({ [keyOf(session)]: '{"user_id":7,"account_id":"acme"}', [`:1:${form}`]: '{"account_id":"acme"}' }, { REDIS_SESSION_SCOPES: ['penstock:job.read', 'own'] })
+  t.match(await find(session, 'session'), { kind: 'user', scopes: ['penstock:job.read', 'own'] })
+  t.match(await find(form, 'public'), { kind: 'public', scopes: [] })
+})
+
+t.test('keys and pickles of every protocol as Python makes them', async t => {
     const token = newToken()
     const made = await python(join(import.meta.dirname, 'python/make_sessions.py'), token, SECRET, '1000') as { key: string, pickles: Record<string, string> }
     const { log } = logged()

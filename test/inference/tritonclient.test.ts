@@ -22,7 +22,8 @@ if (python !== undefined) {
     t.same(found.metadata, {
       name: 'layer', versions: ['1', '2'], platform: 'onnx_onnxv1',
       inputs: [{ name: 'x', datatype: 'FP32', shape: [-1, 4] }],
-      outputs: [{ name: 'scores', datatype: 'FP32', shape: [-1, 3] }, { name: 'best', datatype: 'INT64', shape: [-1] }]
+      outputs: [{ name: 'scores', datatype: 'FP32', shape: [-1, 3] }, { name: 'best', datatype: 'INT64', shape: [-1] }],
+      properties: { task: 'tensor', params: { type: 'object', properties: {}, additionalProperties: false } }
     })
     t.same(found.types, { json: [true, []], binary: [true, []], mixed: [true, []], 'mixed back': [true, []] }, 'ids, and outputs that differ: none of any type')
     t.same(found.layer, {

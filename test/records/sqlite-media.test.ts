@@ -8,7 +8,8 @@ import { kyselyRecordStore } from '../../src/records/kysely-record-store.ts'
 import type { Tables } from '../../src/records/schema.ts'
 import { nodeSqliteDialect } from '../../src/records/sqlite-dialect.ts'
 import { sqliteRecordStore } from '../../src/records/sqlite.ts'
-import { mediaRecordsContract } from '../contract/media-records.ts'
+import { mediaRecordsContract, mediaUpgradeContract } from '../contract/media-records.ts'
+import { secondSchema } from '../support/second-schema.ts'
 
 t.test('the contract of media records', async t => {
   await mediaRecordsContract(t, 'sqlite', async t => {
@@ -21,6 +22,16 @@ t.test('the contract of media records', async t => {
       }
     }
   })
+})
+
+t.test('results of jobs of a database before the library are in it', async t => {
+  const file = join(t.testdir(), 'records.db')
+  const raw = new DatabaseSync(file)
+  raw.exec(secondSchema('text'))
+  raw.close()
+  const store = sqliteRecordStore({ file })
+  t.teardown(() => store.close())
+  await mediaUpgradeContract(t, store)
 })
 
 t.test('every query of media finds its rows by an index', async t => {

@@ -7,21 +7,24 @@ import { keysOfHash } from '../../src/objects/keys.ts'
 import type { ObjectStore } from '../../src/objects/port.ts'
 import { openObjectStore } from '../../src/stores.ts'
 import { readConfig } from '../../src/config.ts'
-import { folderOf, migration, readReport, sha256, tempFolder, type Migration } from '../support/migrate.ts'
+import { migration, readReport, sha256, tempFolder, type Migration } from '../support/migrate.ts'
 import { minioOrSkip } from '../support/minio.ts'
 import { s3Env } from '../support/over-stub.ts'
 import { startApp } from '../support/start-app.ts'
 import { startS3Stub } from '../support/s3-stub.ts'
 import { bundleBytes } from '../support/bundles.ts'
 
-const user = { account: 'acme', subject: null }
+const user = { account: 'local', subject: 'dev' }
 
 /** A service over files that holds files, a bundle with its manifest, and bytes that nothing points at. */
 async function filled(t: Test, s3: Record<string, string>): Promise<{ m: Migration, target: ObjectStore, keys: string[] }> {
   const m = await migration(t, { DATA_DIR: await tempFolder(t) })
-  const folder = await folderOf(t, { a: 'same', b: 'same', c: randomBytes(3 * 1024 * 1024), empty: '' })
-  t.match(await m.run('from-folder', folder, '--account', 'acme'), { code: 0 })
   const app = await startApp(t, { DATA_DIR: m.config.DATA_DIR })
+  for (const [name, bytes] of [['a', 'same'], ['b', 'same'], ['c', randomBytes(3 * 1024 * 1024)], ['empty', '']] as const) {
+    const form = new FormData()
+    form.append('file', new Blob([bytes]), name)
+    t.equal((await fetch(`${app.url}/files/upload`, { method: 'POST', body: form })).status, 201)
+  }
   const { body } = await app.upload(await bundleBytes(), { filename: 'a.tar.zst' })
   const finalized = await app.post('/finalize', { key: body.upload.key })
   t.equal(finalized.status, 200)

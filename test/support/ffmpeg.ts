@@ -81,7 +81,7 @@ async function testFfmpeg(t: Test, programs: Programs): Promise<TestFfmpeg> {
     },
     async times(video) {
       const csv = await out(programs.ffprobe, video, ['-select_streams', 'v:0', '-show_entries', 'frame=pts_time', '-of', 'csv=p=0', 'video'])
-      return csv.toString().trim().split('\n').map(Number.parseFloat)
+      return csv.toString().trim().split('\n').filter(line => line !== '').map(Number.parseFloat)
     },
     pixels: video => out(programs.ffmpeg, video, ['-i', 'video', '-map', '0:V:0', '-vsync', 'passthrough', '-pix_fmt', 'rgb24', '-f', 'rawvideo', '-']),
     async sound(video) {

@@ -80,9 +80,9 @@ export async function migration(t: Test, env: Record<string, string> = {}): Prom
     files: async holder => (await records.files.list({ holder, limit: 10_000 })).toSorted((a, b) => a.filename < b.filename ? -1 : 1),
     bytesOf: async ({ key }) => Buffer.concat(await Array.fromAsync((await store.open(key)).body as AsyncIterable<Buffer>)),
     async tidy(files) {
-      // twice: where a copy is a hard link, taking one name away makes the other as new as that moment
       await sweepNow({ config })
-      await sweepNow({ config })
+      // where a copy is a hard link, taking one name away has made the other as new as that moment
+      if (config.OBJECT_STORE === 'fs') await sweepNow({ config })
       for await (const _ of collect({ store, records, before: new Date(Date.now() + 1000), remove: true }));
       await nothingLeft({ config }, [...new Set(files.map(({ key }) => key))])
     }

@@ -17,7 +17,7 @@ export type Python = (script: string, ...args: string[]) => Promise<unknown>
  * Call it with the file's `t`. Where there is none the tests are skipped, saying so, unless PENSTOCK_REQUIRE lists
  * `python`: then it is installed, or the tests fail.
  */
-export async function pythonOrSkip(t: Test): Promise<Python | undefined> {
+export async function pythonOrSkip(t: Test, { timeoutMs = SCRIPT_TIMEOUT_MS }: { timeoutMs?: number } = {}): Promise<Python | undefined> {
   const interpreter = isRequired('python') ? await providePython(line => console.error(line)) : await findPython()
   if (interpreter === undefined) {
     console.error(`SKIPPED: ${HOW}, PENSTOCK_REQUIRE=python makes this a failure`)
@@ -25,7 +25,7 @@ export async function pythonOrSkip(t: Test): Promise<Python | undefined> {
     return undefined
   }
   return async (script, ...args) => {
-    const { stdout } = await run(interpreter, [script, ...args], { timeout: SCRIPT_TIMEOUT_MS, maxBuffer: 16 * 1024 * 1024 })
+    const { stdout } = await run(interpreter, [script, ...args], { timeout: timeoutMs, maxBuffer: 16 * 1024 * 1024 })
     return JSON.parse(stdout) as unknown
   }
 }

@@ -145,9 +145,10 @@ async function obey(order: ToWorker): Promise<void> {
 }
 
 if (parentPort === null) {
-  channel = framedChannel(new Socket({ fd: CHANNEL_FD }), { maxBytes: Number.POSITIVE_INFINITY, onMessage: message => void obey(message as ToWorker), onBroken: () => process.exit(1) })
-  void channel.closed.then(() => { if (process.env.OUTLIVE === undefined) process.exit(0) })
   process.on('SIGINT', () => {}).on('SIGTERM', () => {})
+  channel = framedChannel(new Socket({ fd: CHANNEL_FD }), { maxBytes: Number.POSITIVE_INFINITY, onMessage: message => void obey(message as ToWorker), onBroken: () => process.exit(1) })
+  await channel.closed
+  if (process.env.OUTLIVE === undefined) process.exit(0)
 } else {
   parentPort.on('message', (message: ToWorker) => void obey(message))
 }

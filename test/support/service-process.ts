@@ -10,6 +10,8 @@ import { readConfig, type Config } from '../../src/config.ts'
 import { eventually } from './raw-client.ts'
 import { ADMIN, type Answer } from './start-app.ts'
 
+/** Of a machine that does much else meanwhile. */
+const START_TIMEOUT_MS = 60_000
 const MAIN = join(import.meta.dirname, '../../src/main.ts')
 
 export interface ServiceProcess {
@@ -52,7 +54,7 @@ export async function spawnService(t: Test, env: Record<string, string> = {}): P
 export async function startService(t: Test, env: Record<string, string> = {}): Promise<ListeningService> {
   const service = await spawnService(t, env)
   const hasEnded = (): boolean => service.child.exitCode !== null || service.child.signalCode !== null
-  await eventually(() => assert.ok(hasEnded() || service.logged('service.listening').length > 0), 15_000)
+  await eventually(() => assert.ok(hasEnded() || service.logged('service.listening').length > 0), START_TIMEOUT_MS)
   if (hasEnded()) throw new Error(`it ended with ${await service.ended}: ${service.output()}`)
   const url = String(service.logged('service.listening')[0]!.address)
   return {

@@ -33,5 +33,7 @@ export async function permissionRoute(app: FastifyInstance, { files, guard }: Fi
 }
 
 async function mayRead(files: FileService, request: FastifyRequest): Promise<boolean> {
-  return await files.mayRead((request.body as PermissionForm).file_id.toLowerCase(), callerOf(request))
+  const form = request.body as PermissionForm | undefined // a request without a Content-Type has no body, and no schema of one
+  if (form === undefined) throw new PenstockError('BAD_REQUEST', { message: 'file_id is missing' })
+  return await files.mayRead(form.file_id.toLowerCase(), callerOf(request))
 }

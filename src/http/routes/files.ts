@@ -132,7 +132,7 @@ async function readRoutes(app: FastifyInstance, { files, store, config, guard }:
       ...route.schema, ...filesTag,
       summary: 'The bytes of a file',
       description: 'Conditions and one range as RFC 9110 has them.',
-      produces: ['application/octet-stream'],
+      produces: ['*/*'],
       response: { 200: FileBytes, 206: FileRange, 302: Elsewhere, 304: NotModified }
     }
   }, send)

@@ -34,7 +34,11 @@ export async function uploadRoute(app: FastifyInstance, { context, paths, guard,
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
   app.decorateRequest('uploadLine', null)
-  app.addHook('onSend', logFailure)
+  app.addHook('onSend', async (request, reply) => {
+    if (reply.statusCode < 400) return
+    logFailure(request, reply)
+    if (request.uploadLine?.admitted !== true) countRefusal(context, request, reply)
+  })
   for (const path of paths) {
     app.post(path, {
       onRequest: guard,
@@ -59,6 +63,7 @@ async function upload(context: IngestContext, request: FastifyRequest, reply: Fa
   request.log.debug({ action: 'ingest.upload.request', ...line.facts() })
   try {
     const wanted = readUploadRequest(request.query as Record<string, unknown>, request.headers, context.profiles, profile => assertMayIngestKind(principal, profile.kind, context.config))
+    line.admitted = true
     const received = await receiveUpload(context, wanted, request.raw, {
       owner: ownerOf(principal), log: request.log, lost: lossOf(request, reply),
       onReady(key, bytes) {
@@ -80,7 +85,7 @@ async function upload(context: IngestContext, request: FastifyRequest, reply: Fa
 }
 
 /** The request's own 'close' comes as soon as its body was read, and says nothing about the client. */
-function lossOf(request: FastifyRequest, reply: FastifyReply): AbortSignal {
+export function lossOf(request: FastifyRequest, reply: FastifyReply): AbortSignal {
   const lost = new AbortController()
   onBroken(request.raw, error => lost.abort(error))
   reply.raw.once('close', () => { if (!reply.raw.writableFinished) lost.abort() })
@@ -101,6 +106,8 @@ function answer(reply: FastifyReply, wanted: UploadRequest, received: ReceivedUp
 interface UploadLine {
   begun?: { key: string, bytes: () => number }
   error?: unknown
+  /** It was a request that makes sense: from then on ingest counts it. */
+  admitted?: boolean
   facts(): Record<string, unknown>
 }
 
@@ -122,10 +129,17 @@ function queryFacts(query: unknown): Record<string, unknown> {
 }
 
 /** One line for every answer that is a failure: also of guards, limits and what else comes before the upload. */
-async function logFailure(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  if (reply.statusCode < 400) return
+function logFailure(request: FastifyRequest, reply: FastifyReply): void {
   const line = request.uploadLine ?? lineOf(request)
   const facts = { result: reply.getHeader('x-upload-proxy-why'), ...line.facts(), duration_ms: Math.round(reply.elapsedTime) }
   if (request.errorCode === null || !isFault(request.errorCode)) request.log.info({ action: 'ingest.upload.refused', ...facts })
   else request.log.error({ action: 'ingest.upload.error', err: line.error, ...facts })
+}
+
+function countRefusal({ observer, profiles }: IngestContext, request: FastifyRequest, reply: FastifyReply): void {
+  const { kind } = request.query as { kind?: unknown }
+  observer?.uploadEnded({
+    kind: typeof kind === 'string' && Object.hasOwn(profiles, kind) ? kind : 'unknown',
+    outcome: String(reply.getHeader('x-upload-proxy-why')), bytes: 0, seconds: reply.elapsedTime / 1000
+  })
 }

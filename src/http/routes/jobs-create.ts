@@ -35,7 +35,7 @@ export async function createJob(context: CreateContext, request: FastifyRequest,
 
 async function createFromJson({ jobs, config }: CreateContext, request: FastifyRequest, { input, ...fields }: JobBody, options: CreateOptions): Promise<CreatedJob> {
   assertShallow(input)
-  return await jobs.create(callerOf(request), { ...jobRequest(fields, config, 'tensors' in input && 'tensors'), input: input as JobInputRequest }, options)
+  return await jobs.create(callerOf(request), { ...jobRequest(fields, config, 'tensors' in input ? 'tensors' : 'image'), input: input as JobInputRequest }, options)
 }
 
 /** A job for a model named by the path; without an input for models that need none. */
@@ -78,10 +78,11 @@ function isDeeper(value: unknown, levels: number): boolean {
   return false
 }
 
-/** @param unlikeImages what the input is, where that is nothing for the default model */
-function jobRequest(fields: JobFields, config: Config, unlikeImages: string | false): JobRequest {
-  if (fields.model === undefined && unlikeImages !== false) throw invalidFields([{ field: 'model', message: `is required with ${unlikeImages}` }])
-  return { ...fields, model: fields.model ?? config.DEFAULT_IMAGE_MODEL }
+/** `like`: what the input is, for which there may be a default model. */
+function jobRequest(fields: JobFields, config: Config, like: 'image' | 'video' | 'tensors'): JobRequest {
+  if (fields.model === undefined && like === 'tensors') throw invalidFields([{ field: 'model', message: 'is required with tensors' }])
+  const video = like === 'video' || fields.task === 'video-to-video'
+  return { ...fields, model: fields.model ?? (video ? config.DEFAULT_VIDEO_MODEL : config.DEFAULT_IMAGE_MODEL), ...(like === 'video' && { video }) }
 }
 
 /** Runs `work` as long as the client waits for it. */
@@ -125,7 +126,7 @@ function longestBody(config: Config): number {
 }
 
 async function receive({ jobs, config }: CreateContext, request: FastifyRequest, body: MultipartBody, { withUser }: MultipartOptions, create: CreateOptions): Promise<CreatedJob> {
-  const form: Form = { fields: {}, files: [] }
+  const form: Form = { fields: {}, files: [], video: false }
   let draft: JobDraft | undefined
   try {
     for await (const part of body.parts()) {
@@ -138,7 +139,7 @@ async function receive({ jobs, config }: CreateContext, request: FastifyRequest,
       await body.take(part, () => begun.receive({ ...file, body: part.file, maxBytes: file.name === 'input' ? config.MULTIPART_INPUT_MAX_BYTES : REF_IMAGE_MAX_BYTES }))
     }
     if (draft === undefined || !hasInput(form)) throw invalid('the file "input" is missing')
-    const wanted = jobRequest(checked(request, form), config, form.files.includes('video') && 'a video')
+    const wanted = jobRequest(checked(request, form), config, form.video ? 'video' : 'image')
     const created = await draft.commit(wanted)
     body.release(true)
     return created
@@ -153,6 +154,8 @@ interface Form {
   fields: Record<string, unknown>
   /** Names of the file parts so far, as they were given. */
   files: string[]
+  /** Is the input a video, by its name or its type? */
+  video: boolean
 }
 
 /** Names of file parts, and what they are to the job. */
@@ -179,6 +182,7 @@ function addFile(form: Form, { fieldname, filename, mimetype }: MultipartFile): 
   if (name === 'input' && hasInput(form)) throw invalid('there is more than one input')
   if (name === 'ref_images' && form.files.filter(each => each === name).length === REF_IMAGES_MAX) throw invalid(`there are more than ${REF_IMAGES_MAX} ref_images`)
   form.files.push(fieldname)
+  form.video ||= fieldname === 'video' || (name === 'input' && mimetype.startsWith('video/'))
   return { name, filename: filename ?? fieldname, contentType: MEDIA_TYPE.test(mimetype) ? mimetype : 'application/octet-stream' }
 }
 

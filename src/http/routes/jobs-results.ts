@@ -23,7 +23,7 @@ export async function resultRoutes(app: FastifyInstance, { jobs, store, config, 
       tags: ['jobs'], security: adminSecurity,
       summary: 'The bytes of a result',
       description: 'Conditions and one range as RFC 9110 has them.',
-      produces: ['application/octet-stream'],
+      produces: ['*/*'],
       response: { 200: FileBytes, 206: FileRange, 304: NotModified }
     }
   }, send)
@@ -50,7 +50,7 @@ export async function downloadRoute(app: FastifyInstance, { jobs, store }: JobRo
       tags: ['jobs'], security: [],
       summary: 'One download by its address',
       params: DownloadParams,
-      produces: ['application/octet-stream'],
+      produces: ['*/*'],
       response: { 200: FileOnce }
     }
   }, async (request, reply) => {

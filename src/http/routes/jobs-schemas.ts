@@ -47,8 +47,9 @@ const Webhook = Type.Object({
 }, { additionalProperties: false })
 
 const fields = {
-  model: Type.Optional(Name('without it the default for images')),
+  model: Type.Optional(Name('without it the default for images, or for videos')),
   version: Type.Optional(Name('without it the highest')),
+  task: Type.Optional(Name('what the model is used for: `video-to-video` lets a model of images make a video of a video, which is meant too where a part is called `video` or has such a type; without it what the model is for')),
   params: Type.Optional(Params),
   user_id: Type.Optional(UserId('whom the job is for; the subject of a user token wins, and must agree')),
   priority: Type.Optional(Type.Integer({ minimum: -JOB_PRIORITY_MAX, maximum: JOB_PRIORITY_MAX, description: '0 without it' })),

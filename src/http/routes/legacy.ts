@@ -111,7 +111,7 @@ async function downloadRoute(app: FastifyInstance, { jobs, store, guard }: Legac
   app.get(path, {
     ...route,
     exposeHeadRoute: false,
-    schema: { ...route.schema, ...legacy, summary: 'The bytes of a result', produces: ['application/octet-stream'], response: { 200: FileBytes, 206: FileRange, 304: NotModified } }
+    schema: { ...route.schema, ...legacy, summary: 'The bytes of a result', produces: ['*/*'], response: { 200: FileBytes, 206: FileRange, 304: NotModified } }
   }, send)
   app.head(path, { ...route, schema: { ...route.schema, hide: true } }, send)
 }

@@ -10,6 +10,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { WORKER_LAST_WORDS_MS, WORKER_MESSAGE_MAX_BYTES } from '../../limits.ts'
 import { CHANNEL_FD, framedChannel, type FramedChannel } from '../framed-channel.ts'
@@ -67,7 +68,7 @@ function openProcess({ entry, env, onMessage, onBroken, onLine }: ChannelOptions
     child.kill('SIGKILL')
   }
   // a worker that can no longer be told anything is of no use
-  void channel.closed.then(() => { if (child.exitCode === null && child.signalCode === null) setTimeout(kill, WORKER_LAST_WORDS_MS).unref() })
+  void killDeaf(child, channel, kill)
   return {
     pid: child.pid ?? null,
     killable: true,
@@ -83,6 +84,11 @@ function openProcess({ entry, env, onMessage, onBroken, onLine }: ChannelOptions
   }
 }
 
+async function killDeaf(child: ChildProcess, { closed }: FramedChannel, kill: () => void): Promise<void> {
+  await closed
+  if (child.exitCode === null && child.signalCode === null) setTimeout(kill, WORKER_LAST_WORDS_MS).unref()
+}
+
 /** The worker and the commands that it has started. */
 function killGroup(pid: number | undefined): void {
   if (pid === undefined) return
@@ -93,18 +99,19 @@ function killGroup(pid: number | undefined): void {
   }
 }
 
-function endOfProcess(child: ChildProcess, channel: FramedChannel): Promise<string> {
+async function endOfProcess(child: ChildProcess, { closed }: FramedChannel): Promise<string> {
+  const how = await exitOf(child)
+  const heard = new AbortController()
+  await Promise.race([closed, delay(WORKER_LAST_WORDS_MS, undefined, { signal: heard.signal }).catch(() => {})])
+  heard.abort()
+  return how
+}
+
+function exitOf(child: ChildProcess): Promise<string> {
   return new Promise(resolve => {
     child.once('error', error => { if (child.pid === undefined) resolve(`it did not start: ${error.message}`) })
     child.on('error', () => {})
-    child.once('exit', (code, signal) => {
-      const how = signal ?? `exit code ${code}`
-      const timer = setTimeout(() => resolve(how), WORKER_LAST_WORDS_MS)
-      void channel.closed.then(() => {
-        clearTimeout(timer)
-        resolve(how)
-      })
-    })
+    child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`))
   })
 }
 

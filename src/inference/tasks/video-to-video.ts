@@ -66,7 +66,7 @@ async function fetchVideo(context: TaskContext, signal: AbortSignal): Promise<Vi
   await pipeline(await context.open(input), createWriteStream(path, { flags: 'wx' }), { signal })
   const container = containerOf(await readHead(path))
   if (container === undefined) throw new InferenceFailed('invalid_input', `the input is no video that is taken: ${CONTAINER_NAMES} are`)
-  return { ffmpeg, container, folder, signal, maxPixels: context.manifest().limits?.maxPixels ?? VIDEO_PIXELS_MAX }
+  return { ffmpeg, container, folder, signal, maxPixels: Math.min(context.manifest().limits?.maxPixels ?? VIDEO_PIXELS_MAX, VIDEO_PIXELS_MAX) }
 }
 
 async function readHead(path: string): Promise<Buffer> {

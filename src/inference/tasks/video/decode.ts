@@ -3,7 +3,7 @@
  * file descriptor 3. It stops when nobody reads, and so does whoever reads: of a video there are never more frames in memory
  * than one, and what the pipes hold.
  */
-import { VIDEO_DAMAGED_MAX } from '../../../limits.ts'
+import { VIDEO_DAMAGED_MAX, VIDEO_PIXELS_MAX } from '../../../limits.ts'
 import { InferenceFailed } from '../../port.ts'
 import type { Channels } from '../image-tensor.ts'
 import { matrixOf } from './colours.ts'
@@ -60,7 +60,7 @@ async function* filling(frame: Uint8Array, source: AsyncIterable<Buffer>): Async
   }
 }
 
-function decoderArguments({ ffmpeg, container, facts, channels, threads, maxPixels }: DecodeOptions): string[] {
+function decoderArguments({ ffmpeg, container, facts, channels, threads }: DecodeOptions): string[] {
   const { width, height, timeBase } = facts
   const filters = [
     `settb=${timeBase.num}/${timeBase.den}`,
@@ -70,7 +70,7 @@ function decoderArguments({ ffmpeg, container, facts, channels, threads, maxPixe
     `scale=${width}:${height}:in_color_matrix=${matrixOf(facts).scale}`
   ]
   return [
-    ...QUIET, '-nostdin', '-max_error_rate', String(VIDEO_DAMAGED_MAX), '-max_pixels', String(maxPixels), '-threads', String(threads), ...inputOf(container.demuxer, INPUT_FILE),
+    ...QUIET, '-nostdin', '-max_error_rate', String(VIDEO_DAMAGED_MAX), '-max_pixels', String(VIDEO_PIXELS_MAX), '-threads', String(threads), ...inputOf(container.demuxer, INPUT_FILE),
     '-map', '0:V:0', '-vf', filters.join(','), ...ffmpeg.passthrough, '-pix_fmt', PIXEL_FORMATS[channels], '-f', 'rawvideo', 'pipe:1'
   ]
 }

@@ -2,7 +2,6 @@
  * Frames with their times into a file: by way of a pipe (matroska.ts) into ffmpeg, which takes the sound from the original.
  * A frame is written when the one before is taken.
  */
-import type { Writable } from 'node:stream'
 import type { StagedResult } from '../../port.ts'
 import { InferenceFailed } from '../../port.ts'
 import type { Channels } from '../image-tensor.ts'
@@ -78,8 +77,8 @@ export function startEncoder(options: EncodeOptions): VideoEncoder {
     async write(pixels, time) {
       const frame = rawFrameHeader(nanoseconds(time - startTime, timeBase), bytes)
       try {
-        await put(program.stdin, header === undefined ? frame : Buffer.concat([header, frame]))
-        await put(program.stdin, pixels.subarray(0, bytes))
+        await put(program, header === undefined ? frame : Buffer.concat([header, frame]))
+        await put(program, pixels.subarray(0, bytes))
       } catch (error) {
         await end(program)
         // it ended well, before its input did
@@ -94,10 +93,11 @@ export function startEncoder(options: EncodeOptions): VideoEncoder {
   }
 }
 
-function put(stdin: Writable, bytes: Uint8Array): Promise<void> {
-  return new Promise((resolve, reject) => {
-    stdin.write(bytes, error => { if (error) reject(error); else resolve() })
-  })
+/** A write to what is gone is not always answered. */
+async function put({ stdin, ended }: Program, bytes: Uint8Array): Promise<void> {
+  const { promise: taken, resolve, reject } = Promise.withResolvers<void>()
+  stdin.write(bytes, error => { if (error) reject(error); else resolve() })
+  await Promise.race([taken, ended.then(() => { throw new Error('it has ended') })])
 }
 
 async function end(program: Program): Promise<void> {
@@ -125,7 +125,8 @@ function encoderArguments(options: EncodeOptions): string[] {
     '-probesize', '32', '-analyzeduration', '0', '-itsoffset', delay, ...inputOf('matroska', 'pipe:0'),
     ...(sounds.length > 0 ? inputOf(container.demuxer, INPUT_FILE) : []),
     '-map', '0:v:0', ...sounds.flatMap((sound, index) => ['-map', `1:a:${index}`, `-c:a:${index}`, format.sounds.has(sound) ? 'copy' : format.sound]),
-    '-map_chapters', '-1', '-max_muxing_queue_size', '9999',
+    // FLAC and Opus in MP4 were experimental for long
+    '-strict', 'experimental', '-map_chapters', '-1', '-max_muxing_queue_size', '9999',
     '-vf', filtersOf(options, format).join(','), ...ffmpeg.passthrough, '-enc_time_base', `${num}/${den}`,
     ...format.arguments(quality, preset), ...colourTags(facts), '-threads', String(threads),
     '-f', name, `file:result.${name}`

@@ -3,11 +3,11 @@
  * without decoding them.
  */
 import { text } from 'node:stream/consumers'
-import { VIDEO_COUNT_TIMEOUT_MS, VIDEO_DURATION_MAX_SECONDS, VIDEO_FRAMES_MAX, VIDEO_PROBE_OUTPUT_MAX_BYTES, VIDEO_PROBE_TIMEOUT_MS, VIDEO_SIDE_MAX, VIDEO_SOUNDS_MAX } from '../../../limits.ts'
+import { VIDEO_COUNT_TIMEOUT_MS, VIDEO_DURATION_MAX_SECONDS, VIDEO_FRAMES_MAX, VIDEO_PIXELS_MAX, VIDEO_PROBE_OUTPUT_MAX_BYTES, VIDEO_PROBE_TIMEOUT_MS, VIDEO_SIDE_MAX, VIDEO_SOUNDS_MAX } from '../../../limits.ts'
 import type { Ffmpeg } from '../../ffmpeg.ts'
 import { InferenceFailed } from '../../port.ts'
 import type { Container } from './container.ts'
-import { inputOf, ProgramFailed, QUIET, startProgram } from './program.ts'
+import { inputOf, ProgramFailed, ProgramLate, QUIET, startProgram, type Program } from './program.ts'
 
 export interface Fraction { num: number, den: number }
 
@@ -50,40 +50,52 @@ interface Probed { streams?: Stream[], format?: { duration?: string } }
 
 /** @throws InferenceFailed invalid_input */
 export async function readFacts(source: VideoSource): Promise<VideoFacts> {
-  const { streams = [], format = {} } = await probe(source, VIDEO_PROBE_TIMEOUT_MS, ['-show_entries', `stream=${FIELDS}:stream_disposition=attached_pic:stream_tags=rotate:stream_side_data=rotation:format=duration`])
+  const { probed: { streams = [], format = {} }, messages } = await probe(source, VIDEO_PROBE_TIMEOUT_MS, ['-show_entries', `stream=${FIELDS}:stream_disposition=attached_pic:stream_tags=rotate:stream_side_data=rotation:format=duration`]).catch((error: unknown) => {
+    throw error instanceof ProgramLate ? refused('looking at its header took too long', error) : error
+  })
   const sounds = streams.filter(({ codec_type: type }) => type === 'audio')
   const video = streams.find(({ codec_type: type, disposition }) => type === 'video' && disposition?.attached_pic !== 1)
   if (video === undefined) throw refused(sounds.length > 0 ? 'there is only sound in it, and no video' : 'there is no video in it')
-  assertLimits(source, video, Number(video.duration ?? format.duration))
+  assertLimits(source, { ...video, ...tooLarge(messages) }, Number(video.duration ?? format.duration))
   return describe(video, sounds.slice(0, VIDEO_SOUNDS_MAX).map(({ codec_name: name = '' }) => name))
 }
 
 /**
- * Frames, by their packets; null where that cannot be said.
+ * Frames, by their packets; null where counting takes too long.
  * @throws InferenceFailed invalid_input where there is none, or the file ends before its end
  */
-export async function countFrames(source: VideoSource): Promise<number | null> {
-  const { streams: [video] = [] } = await probe(source, VIDEO_COUNT_TIMEOUT_MS, ['-count_packets', '-select_streams', 'V:0', '-show_entries', 'stream=nb_read_packets'])
-  if (video?.nb_read_packets === undefined) return null
-  const count = Number(video.nb_read_packets)
-  if (count === 0) throw refused('there is no frame in it')
+export async function countFrames(source: VideoSource, timeoutMs = VIDEO_COUNT_TIMEOUT_MS): Promise<number | null> {
+  const counted = await probe(source, timeoutMs, ['-count_packets', '-select_streams', 'V:0', '-show_entries', 'stream=nb_read_packets']).catch((error: unknown) => {
+    if (error instanceof ProgramLate) return null
+    throw error
+  })
+  if (counted === null) return null
+  const count = Number(counted.probed.streams?.[0]?.nb_read_packets ?? 0)
+  if (!(count > 0)) throw refused('there is no frame in it')
   if (count > VIDEO_FRAMES_MAX) throw refused(`it has ${count} frames, more than the ${VIDEO_FRAMES_MAX} that are taken`)
-  return Number.isSafeInteger(count) ? count : null
+  return count
 }
 
 /** What demuxers say of a file that was cut off; else they just come to an end. */
 const CUT_OFF = /partial file|ended prematurely/
 
-async function probe({ ffmpeg, container, folder, maxPixels, signal }: VideoSource, timeoutMs: number, asked: string[]): Promise<Probed> {
-  const args = [...QUIET, '-max_pixels', String(maxPixels), ...asked, '-of', 'json', ...inputOf(container.demuxer, INPUT_FILE)]
+async function probe({ ffmpeg, container, folder, signal }: VideoSource, timeoutMs: number, asked: string[]): Promise<{ probed: Probed, messages: string }> {
+  const args = [...QUIET, '-max_pixels', String(VIDEO_PIXELS_MAX), ...asked, '-of', 'json', ...inputOf(container.demuxer, INPUT_FILE)]
   const program = startProgram({ path: ffmpeg.ffprobe, args, env: ffmpeg.env, folder, signal, timeoutMs })
   program.stdin.end()
   program.notes.resume()
   const [said] = await Promise.all([text(bounded(program.stdout)), program.ended]).catch((error: unknown) => {
-    throw error instanceof ProgramFailed ? refused(`it is no ${container.name.replace(' and ', ' or ')} that can be read: ${program.reason()}`, error) : error
+    if (error instanceof ProgramFailed) throw unreadable(container, program)
+    throw error
   })
-  if (CUT_OFF.test(program.messages())) throw refused('it is cut off: the file ends before the video does')
-  return JSON.parse(said) as Probed
+  const messages = program.messages()
+  if (CUT_OFF.test(messages)) throw refused('it is cut off: the file ends before the video does')
+  return { probed: JSON.parse(said) as Probed, messages }
+}
+
+function unreadable({ name }: Container, program: Program): InferenceFailed {
+  const { width, height } = tooLarge(program.messages())
+  return refused(width === undefined ? `it is no ${name.replace(' and ', ' or ')} that can be read: ${program.reason()}` : `it has ${width} × ${height} pixels a frame, more than the ${VIDEO_PIXELS_MAX} that are taken`)
 }
 
 async function* bounded(stdout: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
@@ -93,6 +105,12 @@ async function* bounded(stdout: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     if (bytes > VIDEO_PROBE_OUTPUT_MAX_BYTES) throw refused('its header says more than can be looked at')
     yield chunk
   }
+}
+
+/** Sizes that are more than -max_pixels are only told of. */
+function tooLarge(messages: string): Pick<Stream, 'width' | 'height'> {
+  const [, width, height] = /Picture size (\d{1,10})x(\d{1,10}) /.exec(messages) ?? []
+  return width === undefined ? {} : { width: Number(width), height: Number(height) }
 }
 
 function assertLimits({ maxPixels }: VideoSource, { width = 0, height = 0, nb_frames: frames, avg_frame_rate: rate }: Stream, seconds: number): void {

@@ -23,18 +23,21 @@ export interface Program {
   stdout: Readable
   /** its file descriptor 3 */
   notes: Readable
-  /** What it said last, in words that may leave this machine. */
+  /** What it said first, in words that may leave this machine. */
   reason(): string
   /** Everything that it said, but for a bound. */
   messages(): string
-  /** Idempotent. */
+  /** Idempotent; ends its streams too. */
   kill(): void
-  /** Settles when it is gone. @throws ProgramFailed, and InferenceFailed where it was killed or took too long */
+  /** Settles when it is gone and its messages are heard; of its output there may be more. @throws ProgramFailed, ProgramLate, InferenceFailed where it was killed */
   ended: Promise<void>
 }
 
 /** It ended with another exit code than 0. */
 export class ProgramFailed extends Error {}
+
+/** It took longer than it may, and was killed. */
+export class ProgramLate extends Error {}
 
 /** Before -i: files and pipes, and no demuxer but the one that is named and those of its kind. */
 export function inputOf(demuxer: string, file: string): string[] {
@@ -52,18 +55,22 @@ export function startProgram({ path, args, env, folder, signal, timeoutMs }: Pro
   child.stderr.setEncoding('utf8').on('data', (text: string) => { messages = keep(messages + text) })
   // whoever reads and writes hears of it by `ended`
   for (const stream of child.stdio) stream?.on('error', () => {})
-  const kill = (): void => void child.kill('SIGKILL')
+  const kill = (): void => {
+    child.kill('SIGKILL')
+    // nobody reads on
+    for (const stream of child.stdio) stream?.destroy()
+  }
   signal.addEventListener('abort', kill)
   const limit = timeoutMs === undefined ? undefined : setTimeout(() => {
     late = true
     kill()
   }, timeoutMs)
-  const ended = endOf(child, () => (late ? new InferenceFailed('invalid_input', `looking at the video took longer than ${timeoutMs} ms`) : undefined)).finally(() => {
+  const ended = endOf(child, () => (late ? new ProgramLate(`more than ${timeoutMs} ms`) : undefined)).finally(() => {
     clearTimeout(limit)
     signal.removeEventListener('abort', kill)
   })
   ended.catch(() => {})
-  return { stdin: child.stdin, stdout: child.stdout, notes: child.stdio[3] as Readable, reason: () => lastLine(messages), messages: () => messages, kill, ended }
+  return { stdin: child.stdin, stdout: child.stdout, notes: child.stdio[3] as Readable, reason: () => firstLine(messages), messages: () => messages, kill, ended }
 }
 
 /** First and last are what tells. */
@@ -72,16 +79,19 @@ function keep(text: string): string {
   return text.length <= 2 * VIDEO_MESSAGES_MAX_CHARACTERS ? text : text.slice(0, half) + text.slice(-half)
 }
 
-function lastLine(text: string): string {
-  const line = text.trim().split('\n').at(-1) ?? ''
+/** The first is what was wrong; later ones say what follows from it. */
+function firstLine(text: string): string {
+  const [line = ''] = text.trim().split('\n')
   // [mov,mp4 @ 0x55d0c8e0] and our own names of files say nothing to a caller
   return plainReason(line.replaceAll(/\[[^\]]* @ 0x[0-9a-f]+\] ?/g, '').replaceAll(/\bfile:\w+(\.\w+)?:? ?/g, ''))
 }
 
-function endOf(child: ChildProcess, why: () => InferenceFailed | undefined): Promise<void> {
+function endOf(child: ChildProcess, why: () => Error | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     child.once('error', cause => reject(new InferenceFailed('internal_error', 'ffmpeg could not be started', { cause })))
-    child.once('close', (code, signal) => {
+    const heard = new Promise<void>(done => { child.stderr!.once('close', () => done()) })
+    child.once('exit', async (code, signal) => {
+      await heard
       if (code === 0) return resolve()
       // killed by somebody else: most likely there was no memory left
       reject(why() ?? (code === null ? new InferenceFailed('resource_exhausted', `ffmpeg was ended by ${signal}`) : new ProgramFailed(`exit code ${code}`)))

@@ -1,0 +1,8 @@
+import t, { type Test } from 'tap'
+import assert from 'node:assert/strict'
+import { CHECK_TIMEOUT_MS } from '../../src/limits.ts'
+import { issuerEnv } from '../support/jwks.ts'
+import { eventually } from '../support/raw-client.ts'
+import { startS3Stub } from '../support/s3-stub.ts'
+import { s3Env } from '../support/over-stub.ts'
+import { startApp } from '../support/start-app.ts'
