@@ -14,8 +14,8 @@
  * and after the last one, when staging is swept and garbage collected:
  *   - no object is without a row, nothing is staged, no temporary file is left
  */
-import { createHash, randomInt } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { randomInt } from 'node:crypto'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -23,13 +23,12 @@ import { parseArgs } from 'node:util'
 import { readConfig } from '../src/config.ts'
 import type { JobRecord } from '../src/records/jobs-port.ts'
 import { openObjectStore, openRecordStore } from '../src/stores.ts'
-import { startPostgres } from '../test/support/postgres.ts'
-import { apiOf, endedByThemselves, killNode, killNodes, killWorker, nodesOf, pidsOf, startMissing, temporaryFolder, type Node } from './rounds/cluster.ts'
-import { client, type JobWorld, type Told } from './rounds/job-clients.ts'
-import { allJobs, brokenJob, unaccounted } from './rounds/job-checks.ts'
+import { apiOf, endedByThemselves, killNode, killNodes, killWorker, leftFiles, nodesOf, pidsOf, startMissing, temporaryFolder, type Node } from './rounds/cluster.ts'
+import { ADMIN, client, type JobWorld, type Told } from './rounds/job-clients.ts'
+import { allJobs, becomesQuiet, brokenByHttp, brokenJob, brokenPromises, unaccounted, within } from './rounds/job-checks.ts'
 import { outliving } from './rounds/orphans.ts'
 import { exitOnSignals } from './rounds/process.ts'
-import { minioEnvironment, sweepAndCollect, unfinished, type Stores } from './rounds/stores.ts'
+import { sharedStoresEnvironment, sweepAndCollect, unfinished, type Stores } from './rounds/stores.ts'
 
 const CLIENTS = 6
 const MAX_LIFE_MS = 1500
@@ -40,7 +39,6 @@ const JOB_LEASE_MS = 1000
 const QUIET_TIMEOUT_MS = 90_000
 /** Workers end within 5 s of the death of their service. */
 const ORPHAN_GRACE_MS = 6_000
-const ADMIN = { 'x-alga-admin': 'true' }
 
 export interface JobReport {
   rounds: number, kills: number, workerKills: number
@@ -78,53 +76,18 @@ async function disturb({ nodes, tmp, report, told }: Round): Promise<Promise<str
   return world.followers
 }
 
-async function becomesQuiet({ records }: Stores): Promise<string[]> {
-  for (const deadline = performance.now() + QUIET_TIMEOUT_MS; ;) {
-    const { waiting, running } = await records.jobs.stats()
-    if (waiting + running === 0) return []
-    if (performance.now() > deadline) return [`${waiting} jobs wait and ${running} run, though nobody makes any`]
-    await delay(100)
-  }
-}
-
-/** Of a job that the round has touched. */
-async function brokenByHttp(url: string, job: JobRecord): Promise<string[]> {
-  const faults: string[] = []
-  for (const { name, sha256 } of job.results) {
-    const response = await fetch(`${url}/api/v1/jobs/${job.id}/results/${name}`, { headers: ADMIN })
-    const digest = createHash('sha256').update(new Uint8Array(await response.arrayBuffer())).digest('hex')
-    if (response.status !== 200 || digest !== sha256) faults.push(`${name} of ${job.id} is answered with ${response.status} and ${digest}`)
-  }
-  return faults
-}
-
-function brokenPromises(jobs: readonly JobRecord[], told: ReadonlyMap<string, Told>): string[] {
-  const there = new Set(jobs.map(({ id }) => id))
-  return [...told].flatMap(([id, state]) => {
-    if (state === 'kept' && !there.has(id)) return [`${id} was answered and is not there`]
-    if (state === 'deleted' && there.has(id)) return [`${id} was deleted and is there`]
-    return []
-  })
-}
-
-async function within<T>(work: Promise<T>, ms: number, otherwise: T): Promise<T> {
-  const stop = new AbortController()
-  const late = delay(ms, otherwise, { signal: stop.signal }).catch(() => otherwise)
-  return await Promise.race([work, late]).finally(() => stop.abort())
-}
-
 async function oneRound(round: Round, checked: Set<string>): Promise<void> {
   const { nodes, stores, report, told, tmp } = round
   await startMissing(nodes)
   const followers = await disturb(round)
   for (const pid of await outliving(tmp, pidsOf(nodes), ORPHAN_GRACE_MS)) report.faults.push(`process ${pid} outlived its service`)
-  report.faults.push(...await becomesQuiet(stores), ...endedByThemselves(nodes))
+  report.faults.push(...await becomesQuiet(stores, QUIET_TIMEOUT_MS), ...endedByThemselves(nodes))
   for (const follower of followers) report.faults.push(...await within(follower.catch(error => [String(error)]), QUIET_TIMEOUT_MS, ['a listener did not hear the end of its job']))
   const jobs = await allJobs(stores)
   report.faults.push(...brokenPromises(jobs, told))
   const url = await apiOf(nodes)
   for (const job of jobs.filter(({ id }) => !checked.has(id))) {
-    report.faults.push(...await brokenJob(stores, job, JOB_MAX_ATTEMPTS), ...await brokenByHttp(url, job))
+    report.faults.push(...await brokenJob(stores, job, JOB_MAX_ATTEMPTS), ...await brokenByHttp(url, ADMIN, job))
     checked.add(job.id)
   }
 }
@@ -133,13 +96,6 @@ function countJobs(report: JobReport, jobs: readonly JobRecord[], told: Readonly
   for (const status of ['completed', 'failed', 'cancelled'] as const) report[status] = jobs.filter(job => job.status === status).length
   report.again = jobs.filter(({ attempt }) => attempt > 1).length
   report.deleted = [...told.values()].filter(state => state === 'deleted').length
-}
-
-/** What commands and workers wrote for themselves: their own folders, and temporary files. */
-async function leftFiles(dataDir: string, nodes: readonly Node[]): Promise<string[]> {
-  const folders = [temporaryFolder(dataDir), ...nodes.map(({ env }) => join(env.DATA_DIR!, 'work'))]
-  const found = await Promise.all(folders.map(async folder => (await readdir(folder).catch(() => [])).map(name => `${join(folder, name)} was left`)))
-  return found.flat()
 }
 
 export async function jobRounds(options: JobRoundsOptions): Promise<JobReport> {
@@ -175,28 +131,12 @@ export async function jobRounds(options: JobRoundsOptions): Promise<JobReport> {
   return report
 }
 
-async function splitEnvironment(): Promise<{ env: Record<string, string>, stop(): Promise<void> }> {
-  const minio = await minioEnvironment()
-  try {
-    const postgres = await startPostgres()
-    return {
-      env: { ...minio.env, DATABASE_URL: postgres.url },
-      async stop() {
-        await Promise.all([minio.stop(), postgres.stop()])
-      }
-    }
-  } catch (error) {
-    await minio.stop()
-    throw error
-  }
-}
-
 async function main(): Promise<void> {
   exitOnSignals()
   const { values } = parseArgs({ options: { rounds: { type: 'string', default: '100' }, store: { type: 'string', default: 'fs' }, keep: { type: 'boolean', default: false } } })
   const dataDir = await mkdtemp(join(tmpdir(), 'penstock-job-rounds-'))
   const split = values.store === 'minio'
-  const { env, stop } = split ? await splitEnvironment() : { env: {}, stop: async () => {} }
+  const { env, stop } = split ? await sharedStoresEnvironment() : { env: {}, stop: async () => {} }
   try {
     const report = await jobRounds({ rounds: Number(values.rounds), env, split, dataDir, progress: text => console.log(text) })
     console.log(JSON.stringify(report, null, 2))

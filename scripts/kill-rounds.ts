@@ -15,25 +15,15 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { readConfig } from '../src/config.ts'
-import { CANONICAL_PREFIX, canonicalKey, STAGING_PREFIX } from '../src/objects/keys.ts'
-import type { ObjectStore } from '../src/objects/port.ts'
-import type { RecordStore } from '../src/records/port.ts'
 import { openObjectStore, openRecordStore } from '../src/stores.ts'
 import { exitOnSignals, kill, startService } from './rounds/process.ts'
-import { digestOf, minioEnvironment, sweepAndCollect, unfinished } from './rounds/stores.ts'
+import { minioEnvironment, sweepAndCollect } from './rounds/stores.ts'
+import { brokenUploads, leftovers, noPromises, type Promised } from './rounds/upload-checks.ts'
 
 const CLIENTS = 6
 const MAX_UPLOAD_BYTES = 4 * 1024 * 1024
 const MAX_LIFE_MS = 900
 const ADMIN = { 'x-alga-admin': 'true' }
-
-/** What clients were told, and so what must be there. */
-interface Promised {
-  /** staging key → sha256 of uploads that were answered 200 and not known to be finalized */
-  staged: Map<string, string>
-  /** sha256 of finalizes that were answered 200 */
-  finalized: Set<string>
-}
 
 export interface KillReport { rounds: number, uploads: number, finalized: number, killedDuring: number, swept: number, collected: number, faults: string[] }
 
@@ -63,39 +53,11 @@ async function post(url: string, body: Uint8Array | string, type: string): Promi
   return answer
 }
 
-/** Everything that was promised and is not so. */
-async function brokenPromises(store: ObjectStore, records: RecordStore, promised: Promised): Promise<string[]> {
-  const faults: string[] = []
-  for (const sha256 of promised.finalized) {
-    const key = canonicalKey(sha256, 'object')
-    if (await digestOf(store, key) !== sha256) faults.push(`${key} was finalized and is not there whole`)
-    if (await records.uploads.findFinalized(key) === undefined) faults.push(`${key} was finalized and has no row`)
-  }
-  for (const [key, sha256] of promised.staged) {
-    const id = key.slice(STAGING_PREFIX.length).split('/')[0]!
-    if (await digestOf(store, key) !== sha256) faults.push(`${key} was staged and is not there whole`)
-    if ((await records.uploads.get(id))?.status !== 'staged') faults.push(`${key} was staged and its row does not say so`)
-  }
-  return faults
-}
-
-/** Everything that is there when it should not be, after sweep and collection. */
-async function leftovers(store: ObjectStore, records: RecordStore, promised: Promised, dataDir: string): Promise<string[]> {
-  const faults = await unfinished({ store, records }, dataDir)
-  for await (const { key } of store.list(CANONICAL_PREFIX)) {
-    const finalized = await records.uploads.findFinalized(key)
-    if (finalized === undefined) faults.push(`${key} has no row`)
-    else if (await digestOf(store, key) !== finalized.sha256) faults.push(`${key} does not have the hash of its row`)
-    else if (!promised.finalized.has(finalized.sha256!)) promised.finalized.add(finalized.sha256!) // finished, unanswered
-  }
-  return faults
-}
-
 export async function killRounds({ rounds, env, dataDir, progress }: {
   rounds: number, env: Record<string, string>, dataDir: string, progress?: (text: string) => void
 }): Promise<KillReport> {
   const settings = { PORT: '0', ROLES: 'api', DATA_DIR: dataDir, EXT_BUNDLES_RATELIMIT_MAX: '0', LOG_LEVEL: 'info', ...env }
-  const promised: Promised = { staged: new Map(), finalized: new Set() }
+  const promised: Promised = noPromises()
   const report: KillReport = { rounds, uploads: 0, finalized: 0, killedDuring: 0, swept: 0, collected: 0, faults: [] }
   const config = readConfig(settings)
   const store = openObjectStore(config)
@@ -103,7 +65,7 @@ export async function killRounds({ rounds, env, dataDir, progress }: {
   try {
     for (let round = 1; round <= rounds && report.faults.length === 0; round++) {
       const service = await startService(settings)
-      const fresh: Promised = { staged: new Map(), finalized: new Set() }
+      const fresh: Promised = noPromises()
       const clients = Array.from({ length: CLIENTS }, () => client(service.url, fresh, report).catch((error: unknown) => error))
       await delay(randomInt(20, MAX_LIFE_MS))
       await kill(service)
@@ -112,16 +74,16 @@ export async function killRounds({ rounds, env, dataDir, progress }: {
         if (error instanceof TypeError || (error as { cause?: unknown }).cause !== undefined) report.killedDuring += 1
         else report.faults.push(String(error))
       }
-      report.faults.push(...await brokenPromises(store, records, fresh))
+      report.faults.push(...await brokenUploads({ store, records }, fresh))
       for (const [key, sha256] of fresh.staged) promised.staged.set(key, sha256)
       for (const sha256 of fresh.finalized) promised.finalized.add(sha256)
       progress?.(`round ${round}/${rounds}: ${report.uploads} uploads and ${promised.finalized.size} finalizes answered, ${report.faults.length} faults`)
     }
-    report.faults.push(...await brokenPromises(store, records, promised))
+    report.faults.push(...await brokenUploads({ store, records }, promised))
     report.finalized = promised.finalized.size
     Object.assign(report, await sweepAndCollect({ store, records }))
-    report.faults.push(...await leftovers(store, records, promised, dataDir))
-    report.faults.push(...await brokenPromises(store, records, { staged: new Map(), finalized: promised.finalized }))
+    report.faults.push(...await leftovers({ store, records }, promised, dataDir))
+    report.faults.push(...await brokenUploads({ store, records }, { staged: new Map(), finalized: promised.finalized }))
   } finally {
     await records.close()
     await store.close()

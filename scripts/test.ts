@@ -22,7 +22,7 @@ const JOBS = 2
 /** Of one file; a file that needs longer calls t.setTimeout itself. */
 const FILE_TIMEOUT_SECONDS = 120
 /** Files that take the whole machine, or are hurt by neighbours: one at a time, after the others. */
-const ALONE = /(^|\/)(compose|(job-)?kill[^/]*)\.test\.ts$/
+const ALONE = /(^|\/)(compose|chaos|(job-)?kill[^/]*)\.test\.ts$/
 
 function selectFiles(words: readonly string[]): string[] {
   const all = globSync('test/**/*.test.ts', { cwd: ROOT }).toSorted()

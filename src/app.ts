@@ -16,11 +16,13 @@ import { startMediaPruning } from './files/media-prune.ts'
 import { createMediaService, type MediaService } from './files/media.ts'
 import { permissionCallback } from './files/permission-callback.ts'
 import { createFileService, type FileService } from './files/service.ts'
-import { deviceOf, workersProbe } from './http/health/probes.ts'
+import { openGpuNode } from './gpu-node/service.ts'
+import { deviceOf, gpuNodeProbe, workersProbe } from './http/health/probes.ts'
 import { startProbing, type Probes } from './http/health/probing.ts'
 import { activityRoutes } from './http/routes/activity.ts'
 import { extensionRoutes } from './http/routes/extensions.ts'
 import { fileRoutes } from './http/routes/files.ts'
+import { gpuNodeRoutes } from './http/routes/gpu-node.ts'
 import { healthReportRoute } from './http/routes/health-report.ts'
 import { healthRoutes, type Health } from './http/routes/health.ts'
 import { ingestRoutes } from './http/routes/ingest.ts'
@@ -31,12 +33,14 @@ import { metricsRoute } from './http/routes/metrics.ts'
 import { oipRoutes } from './http/routes/oip.ts'
 import { tokenRoutes } from './http/routes/tokens.ts'
 import { uploadRoutes } from './http/routes/uploads.ts'
+import { videoRoutes } from './http/routes/video.ts'
 import { createServer } from './http/server.ts'
 import { sharedCheck } from './http/shared-check.ts'
 import { requireAdmin, requireAnyCaller, requireCaller, requireIngest, requireJobReader, requireJobWriter, requireNobody } from './identity/guards.ts'
 import type { FindSession } from './identity/credential-sources.ts'
 import { requireScraper } from './identity/metrics-guard.ts'
 import { mintedToken } from './identity/minted-tokens.ts'
+import { requireNode } from './identity/node-guard.ts'
 import { checkKeys } from './identity/remote-keys.ts'
 import { sessions } from './identity/sessions.ts'
 import { InferenceFailed, type InferencePool } from './inference/port.ts'
@@ -63,7 +67,7 @@ import { meteredStore } from './objects/metered.ts'
 import type { ObjectStore } from './objects/port.ts'
 import { probeStore } from './objects/probe.ts'
 import { storeReadiness, type StoreReadiness } from './objects/readiness.ts'
-import { openPool, runsJobs } from './pools.ts'
+import { gpuNodeOf, hasWorkers, openPool, runsJobs, viaGpuNode } from './pools.ts'
 import type { RecordStore } from './records/port.ts'
 import { redisClient, type RedisClient } from './redis.ts'
 import { openObjectStore, openRecordStore } from './stores.ts'
@@ -94,7 +98,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   })
   const stopAsking = await firstProbe(readiness, log)
   const redis = await openRedis(config, log)
-  const pool = await openPool(config, log, metrics.workerRestarted)
+  const pool = viaGpuNode(config, await openPool(config, log, metrics.workerRestarted), { store, intents: records.multiparts })
   await pool.start()
 
   const running = runningUploads(records.uploads, error => log.warn({ action: 'ingest.progress.failed', err: error }))
@@ -126,9 +130,11 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   await server.register(healthReportRoute, { version: VERSION, device: () => deviceOf(pool), report: probing.report })
   await server.register(metricsRoute, { exposition: metrics.registry, guard: requireScraper(config) })
   if (config.ROLES.includes('api')) await server.register(apiRoutes, { config, context, health, jobs, files, media, pool, store, log })
+  const gpuNode = config.ROLES.includes('gpu-node') ? await openGpuNode({ config, pool, ingest: context, log }) : undefined
+  if (gpuNode !== undefined) await server.register(gpuNodeRoutes, { node: gpuNode, config, guard: requireNode(config), modelLoaded: () => probing.report().modelLoaded })
   await server.ready()
 
-  const loading = runsJobs(config) ? startLoading({ store, records, readiness, pool, log }, config.MODELS_DIR ?? BUILT_IN_MODELS) : undefined
+  const loading = runsJobs(config) || hasWorkers(config) ? startLoading({ store, records, readiness, pool, log }, config.MODELS_DIR ?? BUILT_IN_MODELS) : undefined
   // those that are small are there for the first caller; others come while the service runs
   if (loading !== undefined) await Promise.race([loading.done, delay(MODELS_START_WAIT_MS, undefined, { ref: false })])
   await probing.refresh()
@@ -145,6 +151,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
 
   /** Uploads that outlast the grace get an answer; what is still open when it had time to leave is closed. */
   async function cutOff(): Promise<void> {
+    gpuNode?.cutOff()
     await running.abortAll(new PenstockError('SERVICE_BUSY', { why: 'service_busy', retryAfterSeconds: config.UPLOAD_RETRY_AFTER_SECONDS }))
     setTimeout(() => server.server.closeAllConnections(), SHUTDOWN_FLUSH_MS).unref()
   }
@@ -158,6 +165,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
     // all at once: none of them has to wait for another, and the grace is for all of them
     await Promise.all([runner?.stop(), sweeper.stop(), retention.stop(), mediaPruning.stop(), reaper?.stop(), server.close()])
     clearTimeout(grace)
+    await gpuNode?.stop()
     await webhooks.close()
     callback?.close()
     redis?.close()
@@ -192,6 +200,7 @@ async function apiRoutes(server: FastifyInstance, { config, context, health, job
   await server.register(mediaRoutes, { media, jobs, store, config, guard: requireCaller() })
   await server.register(activityRoutes, { activity: records.activity, watchers: activityWatchers(records), config, guard: requireCaller() })
   await server.register(jobRoutes, { jobs, store, config, guards: { read: requireJobReader(config), write: requireJobWriter(config) } })
+  await server.register(videoRoutes, { jobs, store, config, guards: { read: requireJobReader(config), write: requireJobWriter(config) } })
   if (config.LEGACY_ROUTES !== 'false') await server.register(legacyRoutes, { jobs, store, config, guard: requireNobody(config) })
   await server.register(oipRoutes, {
     models: records.models, health, version: VERSION, inferMaxBytes: config.INFER_MAX_BYTES,
@@ -265,12 +274,14 @@ interface Dependencies { config: Config, readiness: StoreReadiness, records: Rec
 /** What /health looks at. What has no probe is disabled. */
 function probesOf({ config, readiness, records, redis, pool }: Dependencies): Probes {
   const { OIDC_ISSUER: issuer, OIDC_JWKS_URL: jwksUrl } = config
+  const node = gpuNodeOf(config)
   return {
     objects: () => readiness.ensure(),
     records: () => records.check(),
     redis: redis && (() => redis.check()),
     oidc: issuer === undefined ? undefined : () => checkKeys({ issuer, jwksUrl }),
-    workers: runsJobs(config) ? workersProbe(pool) : undefined
+    gpu_node: node && (() => gpuNodeProbe(node)),
+    workers: hasWorkers(config) ? workersProbe(pool) : undefined
   }
 }
 

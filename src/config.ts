@@ -55,6 +55,20 @@ function httpUrl(value: string): string {
   return value.replace(/\/+$/, '')
 }
 
+/** Paths are put behind it. A user in it would be a second credential. */
+function baseUrl(value: string): string {
+  const url = new URL(httpUrl(value))
+  if (url.search !== '' || url.hash !== '' || url.username !== '' || url.password !== '') throw new Invalid('must be an http or https address without a query, a fragment or a user')
+  return httpUrl(url.href)
+}
+
+/** Asked exactly as it is: a slash at its end counts. RFC 6749, section 3.2: it may have a query, and no fragment. */
+function endpointUrl(value: string): string {
+  const url = new URL(issuerUrl(value))
+  if (url.hash !== '' || url.username !== '' || url.password !== '') throw new Invalid('must be an http or https address without a fragment or a user')
+  return value
+}
+
 function origin(value: string): string {
   const url = URL.canParse(value) ? new URL(value) : undefined
   if (url === undefined || !/^https?:$/.test(url.protocol) || url.href !== `${url.origin}/`) throw new Invalid('must be an http or https address of a host and a port, without a path or a user')
@@ -72,6 +86,13 @@ function keyPrefixes(value: string): string[] {
 function origins(value: string): string[] {
   return value.split(',').map(each => each.trim()).filter(Boolean).map(each => {
     if (!URL.canParse(each) || new URL(each).origin !== each) throw new Invalid(`lists '${each}', which is no origin such as https://app.example.com`)
+    return each
+  })
+}
+
+function extensions(value: string): string[] {
+  return value.split(',').map(each => each.trim().toLowerCase()).filter(Boolean).map(each => {
+    if (!/^\.[a-z0-9]{1,16}$/.test(each)) throw new Invalid(`lists '${each}', which is no ending such as .mp4`)
     return each
   })
 }
@@ -235,6 +256,7 @@ export const variables = {
   MODEL_CACHE_DIR: variable('where workers keep models by digest; unset: models under DATA_DIR', anything),
   DEFAULT_IMAGE_MODEL: variable('image model for callers that name none', anything, 'upscale-2x'),
   DEFAULT_VIDEO_MODEL: variable('model of images that videos go through, for callers that name none', anything, 'upscale-2x'),
+  ALLOWED_VIDEO_EXTENSIONS: variable('endings of names of videos that /api/upload takes, comma-separated', extensions, '.mp4,.avi,.mkv,.mov,.wmv,.webm'),
   DEVICE: variable('execution provider: auto takes the best that is there, any other must be there', choice('auto', 'cuda', 'webgpu', 'cpu'), 'auto'),
   WORKERS: variable('workers of this process; unset: one on a GPU, else one less than there are cores', integer(1, 256)),
   WORKER_ISOLATION: variable('process: a worker that dies or is killed hurts nobody; thread: less memory, but a run that hangs cannot be ended, and one that crashes ends the service', choice('process', 'thread'), 'process'),
@@ -260,6 +282,12 @@ export const variables = {
   API_V1_RATE_LIMIT_MAX: variable('requests per window and caller under /api/v1 and /generate; 0 switches it off', integer(0), '300'),
   API_V1_RATE_LIMIT_WINDOW_MS: variable('window of API_V1_RATE_LIMIT_MAX', integer(1), '300000'),
   LEGACY_ROUTES: variable('serve /jobs and /queues/stats without credentials; in production only where HOST is loopback, or as production', choice('false', 'true', 'production'), 'false'),
+  OIDC_TOKEN_URL: variable('where this service gets its own token for the file gateway (client credentials); needed with the next four, or none of them', endpointUrl),
+  OIDC_CLIENT_ID: variable('what it is called there', anything),
+  OIDC_CLIENT_SECRET: variable('its secret there', anything),
+  FILE_GATEWAY_BASE_URL: variable('file gateway that results are promoted to, with PUT <this>/files/<key>; https in production', baseUrl),
+  FILE_GATEWAY_AUDIENCE: variable('audience of the token that the file gateway takes', anything),
+  PROMOTE_TIMEOUT_MS: variable('how long promoting one result may take in all', integer(100, 86_400_000), '300000'),
   OIDC_ISSUER: variable('issuer of JWTs, exactly as their iss says it; unset: no JWT is taken', issuerUrl),
   OIDC_AUDIENCE: variable('what the aud of a JWT has to name; required with OIDC_ISSUER', anything),
   OIDC_JWKS_URL: variable('where the keys of the issuer are; unset: its discovery document says it', httpUrl),
@@ -276,7 +304,7 @@ export const variables = {
   WORK_UPLOAD_DIR: variable('where a GPU node finds inputPath of /process; unset: node-inputs under DATA_DIR', anything),
   WORK_RESULT_DIR: variable('where a GPU node keeps results; unset: node-results under DATA_DIR', anything),
   WORK_TTL_MINUTES: variable('files in WORK_UPLOAD_DIR and results go after this long', integer(1, 525_600), '60'),
-  MAX_FILE_SIZE_MB: variable('largest input that a GPU node takes, in MiB', integer(1, 5 * 1024 * 1024), '500'),
+  MAX_FILE_SIZE_MB: variable('largest video of /api/upload, and largest input that a GPU node takes, in MiB', integer(1, 5 * 1024 * 1024), '500'),
   OBJECT_PATH_PREFIXES: variable('object keys that inputPath and outputPath of /process may name begin with one of these, comma-separated', keyPrefixes, 'media/,work/'),
   SCOPE_JOB_READ: variable('scope that may read jobs', scopeName, 'penstock:job.read'),
   SCOPE_JOB_WRITE: variable('scope that may create and change jobs', scopeName, 'penstock:job.write'),
@@ -315,14 +343,30 @@ const S3_REQUIRED = ['S3_BUCKET', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'] as
 
 function groupFaults(settings: Settings): string[] {
   if (settings.OBJECT_STORE === 's3') {
-    return S3_REQUIRED.filter(name => settings[name] === undefined).map(name => `${name} is missing: OBJECT_STORE=s3 needs it`)
+    return [
+      ...S3_REQUIRED.filter(name => settings[name] === undefined).map(name => `${name} is missing: OBJECT_STORE=s3 needs it`),
+      ...(settings.MEDIA_UPLOAD_MODE === 'direct' && settings.PUBLIC_S3_ENDPOINT === undefined ? ['PUBLIC_S3_ENDPOINT is missing: MEDIA_UPLOAD_MODE=direct needs it'] : [])
+    ]
   }
-  return S3_NAMES.filter(name => settings[name] !== undefined)
-    .map(name => `${name} is set, but OBJECT_STORE is ${settings.OBJECT_STORE}: set OBJECT_STORE=s3, or remove it`)
+  return [
+    ...S3_NAMES.filter(name => settings[name] !== undefined).map(name => `${name} is set, but OBJECT_STORE is ${settings.OBJECT_STORE}: set OBJECT_STORE=s3, or remove it`),
+    ...(settings.MEDIA_UPLOAD_MODE === 'direct' ? ['OBJECT_STORE must be s3: MEDIA_UPLOAD_MODE=direct needs it'] : [])
+  ]
 }
 
 function redisFaults({ REDIS_URL, REDIS_SESSION_SECRET }: Settings): string[] {
   return REDIS_SESSION_SECRET !== undefined && REDIS_URL === undefined ? ['REDIS_URL is missing: REDIS_SESSION_SECRET needs it'] : []
+}
+
+const PROMOTE_GROUP = ['OIDC_TOKEN_URL', 'OIDC_CLIENT_ID', 'OIDC_CLIENT_SECRET', 'FILE_GATEWAY_BASE_URL', 'FILE_GATEWAY_AUDIENCE'] as const
+
+function promoteFaults(settings: Settings): string[] {
+  const set = PROMOTE_GROUP.find(name => settings[name] !== undefined)
+  const insecure = settings.NODE_ENV === 'production' && settings.FILE_GATEWAY_BASE_URL?.startsWith('http:') === true
+  return [
+    ...(set === undefined ? [] : PROMOTE_GROUP.filter(name => settings[name] === undefined).map(name => `${name} is missing: ${set} needs it`)),
+    ...(insecure ? ['FILE_GATEWAY_BASE_URL must be an https address in production: a token goes there'] : [])
+  ]
 }
 
 function nodeFaults({ ROLES: roles, AI_TRANSFER_MODE: mode, AI_SERVICE_URL: url, AI_INTERNAL_TOKEN: token, OBJECT_STORE: objects, NODE_ENV }: Settings): string[] {
@@ -408,7 +452,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     }
   }
   const settings = parsed as unknown as Settings
-  faults.push(...groupFaults(settings), ...oidcFaults(settings), ...redisFaults(settings), ...nodeFaults(settings))
+  faults.push(...groupFaults(settings), ...oidcFaults(settings), ...redisFaults(settings), ...promoteFaults(settings), ...nodeFaults(settings))
   const production = settings.NODE_ENV === 'production'
   if (production) faults.push(...productionFaults(settings, env))
   faults.push(...tokenFaults(settings))

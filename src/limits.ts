@@ -442,6 +442,26 @@ export const NODE_FORGOTTEN_MS = 600_000
 export const NODES_SHOWN_MAX = 1_000
 /** At shutdown: how long deliveries have to end. */
 export const WEBHOOK_CLOSE_GRACE_MS = 5_000
+/** Promotions that a job is shown with: the newest. */
+export const PROMOTIONS_SHOWN_MAX = 100
+/** Promotions that one process has under way, or waiting for another of the same to end; more are told to come later. */
+export const PROMOTIONS_MAX = 64
+export const PROMOTIONS_RETRY_AFTER_SECONDS = 10
+/** A node that sends to the file gateway and gives no sign for this long is taken for dead: another may send. */
+export const PROMOTION_LEASE_MS = 30_000
+/** How often somebody who waits for another's promotion of the same looks whether it is there. */
+export const PROMOTION_POLL_INTERVAL_MS = 250
+/** Segments of a key at the file gateway, and the key, in bytes. */
+export const GATEWAY_KEY_MAX_BYTES = 1024
+export const GATEWAY_KEY_SEGMENT_MAX_BYTES = 255
+/** From this size on the file gateway is asked whether it wants the bytes (`Expect: 100-continue`), and how long its word is waited for. */
+export const GATEWAY_EXPECT_MIN_BYTES = 1024 * 1024
+export const GATEWAY_EXPECT_TIMEOUT_MS = 1_000
+/** The service's own token: fetching one, the answer, and how long before its end it is not used any more. */
+export const SERVICE_TOKEN_TIMEOUT_MS = 10_000
+export const SERVICE_TOKEN_ANSWER_MAX_BYTES = 64 * 1024
+export const SERVICE_TOKEN_EARLY_MS = 60_000
+
 /** How long the start waits for the models of MODELS_DIR before it goes on without those that are not there yet. */
 export const MODELS_START_WAIT_MS = 10_000
 /** Outputs of a synchronous inference that a node without workers reads back, as JSON. */

@@ -1,6 +1,7 @@
 /**
- * Which pool of workers the configuration asks for: a whole one where this process has the role of a worker, else one that
- * starts a single worker on the CPU when a model has to be looked at.
+ * Which pool of workers the configuration asks for: a whole one where models are run here, else one that starts a single worker
+ * on the CPU when a model has to be looked at. With AI_TRANSFER_MODE=remote jobs go past that to a GPU node; load checks and
+ * synchronous inferences, which are small and are waited for, stay with it.
  */
 import { join, resolve } from 'node:path'
 import { tmpdir } from 'node:os'
@@ -13,7 +14,11 @@ import { createPool, type PoolOptions } from './inference/pool/pool.ts'
 import { sizePool } from './inference/pool/sizing.ts'
 import type { InferencePool } from './inference/port.ts'
 import type { WorkerSettings } from './inference/protocol.ts'
+import type { NodeAddress } from './inference/remote/ask.ts'
+import { createRemotePool } from './inference/remote/pool.ts'
 import { ON_DEMAND_IDLE_MS, POOL_LINE_MAX, SESSIONS_PER_WORKER_MAX, WORKER_START_TIMEOUT_MS } from './limits.ts'
+import type { ObjectStore } from './objects/port.ts'
+import type { MultipartIntents } from './objects/with-intent.ts'
 import { storeSettings } from './stores.ts'
 
 const ENTRY = join(import.meta.dirname, 'worker.ts')
@@ -23,12 +28,30 @@ export function runsJobs(config: Config): boolean {
   return config.ROLES.includes('worker') && config.OBJECT_STORE !== 'memory'
 }
 
+/** Do models run in workers of this process? */
+export function hasWorkers(config: Config): boolean {
+  const forJobs = config.ROLES.includes('worker') && config.AI_TRANSFER_MODE === 'path'
+  return (forJobs || config.ROLES.includes('gpu-node')) && config.OBJECT_STORE !== 'memory'
+}
+
+/** The GPU node that jobs of this process go to; undefined: they run here, or not at all. */
+export function gpuNodeOf(config: Config): NodeAddress | undefined {
+  const { AI_SERVICE_URL: url, AI_INTERNAL_TOKEN: token } = config
+  return config.AI_TRANSFER_MODE === 'remote' && url !== undefined && runsJobs(config) ? { url, token } : undefined
+}
+
+/** The same pool where jobs run here; else one that ships them to the GPU node. WORKERS is then how many at once. */
+export function viaGpuNode(config: Config, local: InferencePool, stores: { store: ObjectStore, intents: MultipartIntents }): InferencePool {
+  const node = gpuNodeOf(config)
+  return node === undefined ? local : createRemotePool({ ...stores, node, slots: config.WORKERS ?? 1, local })
+}
+
 /** A pool that was not started. `onRestart` is told why a worker was followed by another. @throws where EXEC_TASKS_FILE cannot be used */
 export async function openPool(config: Config, log: Logger, onRestart?: (reason: string) => void): Promise<InferencePool> {
   const execTasks = config.EXEC_TASKS_FILE === undefined ? null : await readExecTasks(config.EXEC_TASKS_FILE)
   const sizing = sizePool({ workers: config.WORKERS, threads: config.WORKER_THREADS, device: config.DEVICE })
   const ffmpeg = await findFfmpeg(config.workerEnvironment)
-  if (ffmpeg === undefined && runsJobs(config)) log.warn({ action: 'video.ffmpeg.missing' }, `no videos are taken here: ${HOW_TO_GET_FFMPEG}`)
+  if (ffmpeg === undefined && hasWorkers(config)) log.warn({ action: 'video.ffmpeg.missing' }, `no videos are taken here: ${HOW_TO_GET_FFMPEG}`)
   const settings: WorkerSettings = {
     store: { ...storeSettings(config), DATA_DIR: resolve(config.DATA_DIR) },
     modelCacheDir: resolve(config.MODEL_CACHE_DIR ?? join(config.DATA_DIR, 'models')),
@@ -54,7 +77,7 @@ export async function openPool(config: Config, log: Logger, onRestart?: (reason:
     log,
     ...(onRestart && { onRestart })
   }
-  if (runsJobs(config)) return createPool(options)
+  if (hasWorkers(config)) return createPool(options)
   return createOnDemandPool({
     idleMs: ON_DEMAND_IDLE_MS,
     create: () => createPool({ ...options, workers: 1, workersOnGpu: 1, isolation: 'process', settings: { ...settings, device: 'cpu' } })

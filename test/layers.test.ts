@@ -17,11 +17,12 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   inference: ['objects', 'config'],
   models: ['inference', 'ingest', 'objects', 'records', 'identity', 'config'],
   jobs: ['ingest', 'files', 'models', 'inference', 'objects', 'records', 'identity', 'config'],
-  http: ['redis', 'ingest', 'files', 'jobs', 'models', 'inference', 'identity', 'objects', 'records', 'config'],
+  'gpu-node': ['ingest', 'jobs', 'models', 'inference', 'objects', 'records', 'config'],
+  http: ['gpu-node', 'redis', 'ingest', 'files', 'jobs', 'models', 'inference', 'identity', 'objects', 'records', 'config'],
   metrics: ['http', 'ingest', 'jobs', 'objects', 'records'],
   stores: ['objects', 'records', 'config'],
-  pools: ['inference', 'stores', 'config'],
-  app: ['redis', 'metrics', 'http', 'ingest', 'files', 'jobs', 'models', 'inference', 'identity', 'objects', 'records', 'stores', 'pools', 'config'],
+  pools: ['inference', 'objects', 'stores', 'config'],
+  app: ['gpu-node', 'redis', 'metrics', 'http', 'ingest', 'files', 'jobs', 'models', 'inference', 'identity', 'objects', 'records', 'stores', 'pools', 'config'],
   worker: ['inference', 'stores', 'objects', 'config'],
   main: ['app', 'config', 'logging']
 }

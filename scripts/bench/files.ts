@@ -9,7 +9,7 @@ import type { Benchmark } from './main.ts'
 export const FILE_BENCHMARKS: Record<string, Benchmark> = {
   'file-download': { run: benchFileDownload, defaults: { rounds: 5, parallel: 1, sizeMib: 1024, store: 'minio' } },
   'file-readers': { run: benchFileReaders, defaults: { rounds: 3, parallel: 64, sizeMib: 32, store: 'minio' } },
-  'file-upload': { run: benchFileUpload, defaults: { rounds: 5, parallel: 4, sizeMib: 100, store: 'minio' } },
+  'file-upload': { run: benchFileUpload, defaults: { rounds: 5, parallel: 1, sizeMib: 100, store: 'minio' } },
   'file-jwt': { run: benchFileJwt, defaults: { rounds: 5, parallel: 16, sizeMib: 0, store: 'sink', count: 10_000 } },
   'file-rows': { run: benchFileRows, defaults: { rounds: 5, parallel: 1, sizeMib: 0, store: 'sink', count: 1_000_000 } }
 }

@@ -7,6 +7,7 @@
  *     small      64 KiB uploads against the same SDK straight into the store (MinIO)
  *     loop       event-loop delay under 16 uploads
  *     infer      images through the worker pool against a bare loop around onnxruntime-node; --parallel is the workers
+ *     video      1080p through a model that changes nothing against ffmpeg alone; --count is the frames
  *     jobs       all of the next, each of which can be named alone:
  *       job-dispatch   committed → begun by a worker
  *       job-rows       claims and lists with a thousand jobs in the table and with a million (--count)
@@ -36,6 +37,7 @@ import type { Report } from './report.ts'
 import { benchRss } from './rss.ts'
 import { benchSmall } from './small.ts'
 import { benchUpload } from './upload.ts'
+import { benchVideo } from './video.ts'
 
 export interface BenchOptions {
   readonly rounds: number
@@ -55,6 +57,7 @@ const BENCHMARKS: Record<string, Benchmark> = {
   small: { run: benchSmall, defaults: { rounds: 5, parallel: 16, sizeMib: 0, store: 'minio' } },
   loop: { run: benchLoop, defaults: { rounds: 5, parallel: 16, sizeMib: 100, store: 'sink' } },
   infer: { run: benchInfer, defaults: { rounds: 5, parallel: defaultWorkers('cpu'), sizeMib: 0, store: 'sink' } },
+  video: { run: benchVideo, defaults: { rounds: 3, parallel: 1, sizeMib: 0, store: 'sink', count: 250 } },
   ...JOB_BENCHMARKS,
   ...FILE_BENCHMARKS
 }

@@ -6,11 +6,11 @@ const MIB = 1024 * 1024
 const SAMPLE_INTERVAL_MS = 100
 
 /** User and system time so far, in clock ticks: 10 ms each on most machines. */
-function cpuTicks(pid: number): number {
+function cpuTicks(pid: number, withChildren = false): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
   // the second field is the program's name in parentheses and may hold anything; the rest begins with field 3
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return Number(fields[11]) + Number(fields[12])
+  return fields.slice(11, withChildren ? 15 : 13).reduce((sum, ticks) => sum + Number(ticks), 0)
 }
 
 function ticksPerSecond(): number {
@@ -71,6 +71,11 @@ export function percentile(values: readonly number[], percent: number): number {
 /** CPU seconds that a process has used so far. */
 export function cpuSeconds(pid: number): number {
   return cpuTicks(pid) / ticksPerSecond()
+}
+
+/** The same with what children used that have ended. */
+export function cpuSecondsWithChildren(pid: number): number {
+  return cpuTicks(pid, true) / ticksPerSecond()
 }
 
 /** Of the machine while `work` runs: the part of its processors that did something, from 0 to 1. */

@@ -1,6 +1,9 @@
 /** What must be true of jobs when all is quiet, read from the stores and not from the service. */
+import { createHash } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import { CANONICAL_PREFIX, parseCanonicalKey, STAGING_PREFIX } from '../../src/objects/keys.ts'
 import type { JobEvent, JobRecord, JobResult, JobInput } from '../../src/records/jobs-port.ts'
+import type { Told } from './job-clients.ts'
 import { digestOf } from './stores.ts'
 import type { Stores } from './stores.ts'
 
@@ -56,7 +59,7 @@ export function brokenEvents({ id, run, status, lastSeq }: Pick<JobRecord, 'id' 
   return faults
 }
 
-/** Objects that neither a job nor a model accounts for, and models without their object. */
+/** Objects that neither a job nor a model nor a finalized upload accounts for, and models without their object. */
 export async function unaccounted(stores: Stores, jobs: readonly JobRecord[]): Promise<string[]> {
   const { store, records } = stores
   const models = await records.models.list()
@@ -65,8 +68,46 @@ export async function unaccounted(stores: Stores, jobs: readonly JobRecord[]): P
   for await (const { key } of store.list(CANONICAL_PREFIX)) {
     if (key.startsWith(STAGING_PREFIX)) continue
     const sha256 = parseCanonicalKey(key)?.sha256
-    if (sha256 === undefined || !known.has(sha256)) faults.push(`${key} has no row`)
+    if (sha256 !== undefined && known.has(sha256)) continue
+    if (await records.uploads.findFinalized(key) === undefined) faults.push(`${key} has no row`)
   }
   for (const { name, version, key, sha256 } of models) if (await digestOf(store, key) !== sha256) faults.push(`the model ${name} ${version} has no object that is whole`)
   return faults
+}
+
+/** Waits until no job waits or runs. Returns a fault where that does not come. */
+export async function becomesQuiet({ records }: Stores, timeoutMs: number): Promise<string[]> {
+  for (const deadline = performance.now() + timeoutMs; ;) {
+    const { waiting, running } = await records.jobs.stats()
+    if (waiting + running === 0) return []
+    if (performance.now() > deadline) return [`${waiting} jobs wait and ${running} run, though nobody makes any`]
+    await delay(100)
+  }
+}
+
+/** Results that the service does not answer with, or not with the bytes of their row. */
+export async function brokenByHttp(url: string, headers: Record<string, string>, job: JobRecord): Promise<string[]> {
+  const faults: string[] = []
+  for (const { name, sha256 } of job.results) {
+    const response = await fetch(`${url}/api/v1/jobs/${job.id}/results/${name}`, { headers })
+    const digest = createHash('sha256').update(new Uint8Array(await response.arrayBuffer())).digest('hex')
+    if (response.status !== 200 || digest !== sha256) faults.push(`${name} of ${job.id} is answered with ${response.status} and ${digest}`)
+  }
+  return faults
+}
+
+/** Jobs that were answered and are not there, or were deleted and are. */
+export function brokenPromises(jobs: readonly JobRecord[], told: ReadonlyMap<string, Told>): string[] {
+  const there = new Set(jobs.map(({ id }) => id))
+  return [...told].flatMap(([id, state]) => {
+    if (state === 'kept' && !there.has(id)) return [`${id} was answered and is not there`]
+    if (state === 'deleted' && there.has(id)) return [`${id} was deleted and is there`]
+    return []
+  })
+}
+
+export async function within<T>(work: Promise<T>, ms: number, otherwise: T): Promise<T> {
+  const stop = new AbortController()
+  const late = delay(ms, otherwise, { signal: stop.signal }).catch(() => otherwise)
+  return await Promise.race([work, late]).finally(() => stop.abort())
 }

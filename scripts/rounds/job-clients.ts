@@ -6,7 +6,7 @@ import { randomBytes, randomInt } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import sharp from 'sharp'
 
-const ADMIN = { 'x-alga-admin': 'true' }
+export const ADMIN: Record<string, string> = { 'x-alga-admin': 'true' }
 const TENSOR_ELEMENTS = 64
 const IMAGE_SIDE_MIN = 64
 const IMAGE_SIDE_MAX = 640
@@ -19,6 +19,10 @@ const TERMINAL_EVENTS = new Set(['generation_complete', 'generation_failed', 'ge
 export type Told = 'kept' | 'deleting' | 'deleted'
 
 export interface JobWorld {
+  /** of the caller; default: the administrator of a laptop */
+  readonly headers?: Record<string, string>
+  /** A proxy stands before several nodes: it answers for those that are gone (502, 503, 504), and may ask a second one the same. */
+  readonly proxied?: boolean
   /** of a service with the role of an API; waits until there is one */
   url(): Promise<string>
   /** clients end at their next step */
@@ -30,11 +34,18 @@ export interface JobWorld {
   readonly counts: { acknowledged: number, cutOff: number, cancels: number, retries: number }
 }
 
+class NodeGone extends Error {}
+
+const headersOf = (world: Pick<JobWorld, 'headers'>): Record<string, string> => world.headers ?? ADMIN
+
+const isGone = (world: Pick<JobWorld, 'proxied'>, status: number): boolean => world.proxied === true && [502, 503, 504].includes(status)
+
 interface Answer { status: number, body: Record<string, unknown> }
 
 async function call(world: JobWorld, method: string, path: string, init: RequestInit = {}): Promise<Answer> {
-  const response = await fetch(`${await world.url()}${path}`, { method, ...init, headers: { ...ADMIN, ...init.headers } })
+  const response = await fetch(`${await world.url()}${path}`, { method, ...init, headers: { ...headersOf(world), ...init.headers } })
   const text = await response.text()
+  if (isGone(world, response.status)) throw new NodeGone(`${method} ${path} was answered with ${response.status}`)
   return { status: response.status, body: text === '' ? {} : JSON.parse(text) as Record<string, unknown> }
 }
 
@@ -62,7 +73,7 @@ async function imageJob(): Promise<RequestInit> {
 
 /** A connection that breaks when the service dies; anything else was wrong before. */
 function isConnectionFailure(error: unknown): boolean {
-  return error instanceof TypeError || (error as { cause?: unknown }).cause !== undefined
+  return error instanceof NodeGone || error instanceof TypeError || (error as { cause?: unknown }).cause !== undefined
 }
 
 /** Makes jobs until the world stops, one at a time. @throws where an answer was wrong */
@@ -106,7 +117,7 @@ async function cancel(world: JobWorld, id: string): Promise<void> {
 async function remove(world: JobWorld, id: string): Promise<void> {
   await delay(randomInt(150))
   world.told.set(id, 'deleting')
-  insist(await call(world, 'DELETE', `/api/v1/jobs/${id}`), 204)
+  insist(await call(world, 'DELETE', `/api/v1/jobs/${id}`), 204, ...(world.proxied === true ? [404] : []))
   world.told.set(id, 'deleted')
 }
 
@@ -119,15 +130,39 @@ async function finished(world: JobWorld, id: string): Promise<void> {
   }
 }
 
+interface Heard { seq: number, event: string }
+
+/** How a client asks for events behind the last that it has, and how it reads them: as lines, or as browsers do. */
+interface Dialect { request(after: number): { query: string, headers: Record<string, string> }, separator: string, read(text: string): Heard | undefined }
+
+const lines: Dialect = {
+  request: after => ({ query: `?after=${after}`, headers: { accept: 'application/x-ndjson' } }),
+  separator: '\n',
+  read: text => JSON.parse(text) as Heard
+}
+
+const serverSent: Dialect = {
+  request: after => ({ query: '', headers: { accept: 'text/event-stream', 'last-event-id': String(after) } }),
+  separator: '\n\n',
+  read(text) {
+    const [, seq] = /^id: (\d+)$/m.exec(text) ?? []
+    const [, event] = /^event: (\w+)$/m.exec(text) ?? []
+    // a comment keeps the stream alive, and its farewell says when to come again
+    return seq === undefined || event === undefined ? undefined : { seq: Number(seq), event }
+  }
+}
+
 /** Listens to a job from the first event to the last, across every death of the service. Returns what was wrong with what it heard. */
 async function follow(world: JobWorld, id: string): Promise<string[]> {
-  const heard: { seq: number, event: string }[] = []
+  const heard: Heard[] = []
+  const dialect = randomInt(2) === 0 ? lines : serverSent
   for (;;) {
     try {
-      const after = heard.at(-1)?.seq ?? 0
-      const response = await fetch(`${await world.url()}/api/v1/jobs/${id}/events?after=${after}`, { headers: { ...ADMIN, accept: 'application/x-ndjson' } })
+      const { query, headers } = dialect.request(heard.at(-1)?.seq ?? 0)
+      const response = await fetch(`${await world.url()}/api/v1/jobs/${id}/events${query}`, { headers: { ...headersOf(world), ...headers } })
+      if (isGone(world, response.status)) throw new NodeGone('answered by the proxy')
       if (response.status !== 200) return [`the events of ${id} were answered with ${response.status} ${await response.text()}`]
-      await readLines(response, line => heard.push(JSON.parse(line) as { seq: number, event: string }))
+      await readEvents(response, dialect, event => heard.push(event))
       if (TERMINAL_EVENTS.has(heard.at(-1)?.event ?? '')) return whatWasWrong(id, heard)
     } catch (error) {
       if (!isConnectionFailure(error)) throw error
@@ -136,17 +171,20 @@ async function follow(world: JobWorld, id: string): Promise<string[]> {
   }
 }
 
-async function readLines(response: Response, onLine: (line: string) => void): Promise<void> {
+async function readEvents(response: Response, { separator, read }: Dialect, onEvent: (event: Heard) => void): Promise<void> {
   let rest = ''
   for await (const text of response.body!.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split('\n')
-    rest = lines.pop()!
-    // blank lines keep an idle stream alive
-    lines.filter(line => line !== '').forEach(onLine)
+    const parts = (rest + text).split(separator)
+    rest = parts.pop()!
+    for (const part of parts) {
+      // blank lines keep an idle stream alive
+      const event = part === '' ? undefined : read(part)
+      if (event !== undefined) onEvent(event)
+    }
   }
 }
 
-function whatWasWrong(id: string, heard: readonly { seq: number, event: string }[]): string[] {
+function whatWasWrong(id: string, heard: readonly Heard[]): string[] {
   const faults: string[] = []
   if (heard[0]?.seq !== 1) faults.push(`the events of ${id} began with ${heard[0]?.seq}`)
   heard.forEach(({ seq }, at) => { if (at > 0 && seq <= heard[at - 1]!.seq) faults.push(`event ${seq} of ${id} came behind ${heard[at - 1]!.seq}`) })

@@ -8,6 +8,7 @@ import { sweep } from '../../src/ingest/sweep.ts'
 import { PROBE_PREFIX, STAGING_PREFIX } from '../../src/objects/keys.ts'
 import type { ObjectStore } from '../../src/objects/port.ts'
 import type { RecordStore } from '../../src/records/port.ts'
+import { startPostgres } from '../../test/support/postgres.ts'
 import { startMinio } from '../servers/minio.ts'
 
 export interface Stores { store: ObjectStore, records: RecordStore }
@@ -68,5 +69,22 @@ export async function minioEnvironment(): Promise<{ env: Record<string, string>,
       S3_ACCESS_KEY_ID: minio.accessKeyId, S3_SECRET_ACCESS_KEY: minio.secretAccessKey
     },
     stop: () => minio.stop()
+  }
+}
+
+/** The same over a MinIO and a Postgres of its own, which several nodes can share. */
+export async function sharedStoresEnvironment(): Promise<{ env: Record<string, string>, stop(): Promise<void> }> {
+  const minio = await minioEnvironment()
+  try {
+    const postgres = await startPostgres()
+    return {
+      env: { ...minio.env, DATABASE_URL: postgres.url },
+      async stop() {
+        await Promise.all([minio.stop(), postgres.stop()])
+      }
+    }
+  } catch (error) {
+    await minio.stop()
+    throw error
   }
 }

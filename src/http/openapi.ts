@@ -28,7 +28,9 @@ const tags = [
   { name: 'extensions', description: 'the registry of bundles' },
   { name: 'files', description: 'shared: uploaded once, read by those who may' },
   { name: 'jobs', description: 'models over files and tensors: jobs, their progress and their results' },
+  { name: 'video', description: 'videos through a model of images, for an application that does nothing else: jobs by other names' },
   { name: 'inference', description: 'the Open Inference Protocol v2 (KServe, Triton)' },
+  { name: 'gpu-node', description: 'models for nodes on other machines (`ROLES=gpu-node`)' },
   { name: 'tokens', description: 'credentials that the administrator gives out' },
   { name: 'legacy', description: 'unversioned routes for a trusted network (`LEGACY_ROUTES`)' },
   { name: 'health', description: 'for load balancers and orchestrators' }
@@ -79,6 +81,17 @@ function documented(route: DocumentedRoute): FastifySchema {
   }
 }
 
+interface Document { paths?: Record<string, Record<string, { requestBody?: { required?: boolean, content: Record<string, { schema?: { anyOf?: { type?: string }[] } }> } }>> }
+
+/** A body that may be null may be left out; the plugin asks for every body. */
+function withOptionalBodies(document: Document): Document {
+  for (const { requestBody } of Object.values(document.paths ?? {}).flatMap(path => Object.values(path))) {
+    const schemas = Object.values(requestBody?.content ?? {}).map(({ schema }) => schema)
+    if (requestBody !== undefined && schemas.some(schema => schema?.anyOf?.some(({ type }) => type === 'null'))) requestBody.required = false
+  }
+  return document
+}
+
 export function openapi(app: FastifyInstance, config: Config): void {
   app.addSchema(NestedError)
   app.addSchema(FlatError)
@@ -100,6 +113,7 @@ export function openapi(app: FastifyInstance, config: Config): void {
       }
     },
     transform: ({ schema, url, route }) => ({ url, schema: schema?.hide === true ? schema : documented({ schema, ...(route.config && { config: route.config }) }) }),
+    transformObject: document => withOptionalBodies((document as { openapiObject: Document }).openapiObject),
     refResolver: { buildLocalReference: (json, _baseUri, _fragment, index) => String(json.$id ?? `def-${index}`) }
   })
   void app.register(async scope => {

@@ -88,9 +88,10 @@ export interface InferencePool {
 /**
  * Why a run failed:
  * invalid_input (image, tensor, params), invalid_model: the caller's, not retryable · worker_lost (crash, kill),
- * storage_failed, resource_exhausted: retryable · timeout, cancelled, busy, shutdown, internal_error
+ * storage_failed, resource_exhausted, node_failed (a GPU node that is not there, or does not do as agreed): retryable ·
+ * timeout, cancelled, busy, shutdown, internal_error
  */
-export type InferenceFailureCode = 'invalid_input' | 'invalid_model' | 'worker_lost' | 'storage_failed' | 'resource_exhausted'
+export type InferenceFailureCode = 'invalid_input' | 'invalid_model' | 'worker_lost' | 'storage_failed' | 'resource_exhausted' | 'node_failed'
   | 'timeout' | 'cancelled' | 'busy' | 'shutdown' | 'internal_error'
 
 export class InferenceFailed extends Error {
@@ -100,6 +101,6 @@ export class InferenceFailed extends Error {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.name = 'InferenceFailed'
     this.code = code
-    this.retryable = options.retryable ?? (code === 'worker_lost' || code === 'storage_failed' || code === 'resource_exhausted')
+    this.retryable = options.retryable ?? (code === 'worker_lost' || code === 'storage_failed' || code === 'resource_exhausted' || code === 'node_failed')
   }
 }

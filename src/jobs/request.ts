@@ -40,7 +40,7 @@ export async function checkRequest(models: ModelRecords, config: Config, princip
   const task = taskNamed(taskNameOf(model, request))
   if (task === undefined) throw new PenstockError('MODEL_NOT_FOUND', { message: 'the task of this model is not known here' })
   // whoever has the role of a worker is taken to be like the others, and this one would leave the job waiting
-  if (task.name === 'exec' && config.EXEC_TASKS_FILE === undefined && config.ROLES.includes('worker')) throw invalid({ field: 'model', message: 'is a command, and none can be run here' })
+  if (task.name === 'exec' && config.EXEC_TASKS_FILE === undefined && config.ROLES.includes('worker') && config.AI_TRANSFER_MODE === 'path') throw invalid({ field: 'model', message: 'is a command, and none can be run here' })
   checkParamsOf(task, params)
   return { model, task, params, userId, priority, cache, webhook: webhook ?? null }
 }

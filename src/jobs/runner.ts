@@ -29,7 +29,7 @@ export function startRunner(context: JobsContext): Runner {
   const node = `${hostname()}/${context.node}`
   const held = new Map<Attempt, Promise<void>>()
   // without the file its commands are unknown here; another node may have it
-  const exceptTasks = config.EXEC_TASKS_FILE === undefined ? ['exec'] : []
+  const exceptTasks = config.EXEC_TASKS_FILE === undefined && config.AI_TRANSFER_MODE === 'path' ? ['exec'] : []
   let stopping = false
 
   function count(phase: Attempt['phase']): number {

@@ -8,9 +8,8 @@ import { assertMayReadJobs, assertMayWriteJobs } from '../identity/permissions.t
 import type { Principal } from '../identity/principal.ts'
 import type { WireTensor } from '../inference/port.ts'
 import { tensor } from '../inference/tasks/tensor.ts'
-import { mayReach, ownerOf } from '../ingest/ownership.ts'
+import { ownerOf } from '../ingest/ownership.ts'
 import { DOWNLOAD_TOKEN_MAX_SECONDS, JOB_PRIORITY_MAX } from '../limits.ts'
-import { isUploadId } from '../objects/keys.ts'
 import type { FileRecord, JobRecord, ModelRecord } from '../records/jobs-port.ts'
 import { noPlace, takePlace } from './active-place.ts'
 import { cancelJob } from './cancel-job.ts'
@@ -18,6 +17,7 @@ import { sha256Of } from './canonical-json.ts'
 import type { JobsContext } from './context.ts'
 import { createJob, findRepeated, inputOf, tensorsAsTheyAre, type Created } from './create-job.ts'
 import { beginDraft } from './draft.ts'
+import { findJob } from './find-job.ts'
 import type { CreateOptions, JobInputRequest, JobRequest, JobService } from './port.ts'
 import { allWorkers } from './node-beats.ts'
 import { noteEnd } from './observer.ts'
@@ -31,11 +31,7 @@ export function createJobService(context: JobsContext): JobService {
   const { config, records: { jobs, files } } = context
   const watchers = jobWatchers(jobs)
 
-  async function find(principal: Principal, id: string): Promise<JobRecord> {
-    const job = isUploadId(id) ? await jobs.get(id) : undefined
-    if (job === undefined || !mayReach(principal, job)) throw new PenstockError('JOB_NOT_FOUND')
-    return job
-  }
+  const find = (principal: Principal, id: string): Promise<JobRecord> => findJob(jobs, principal, id)
 
   async function read(principal: Principal, id: string): Promise<JobRecord> {
     assertMayReadJobs(principal, config)

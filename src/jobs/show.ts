@@ -1,8 +1,10 @@
 /** A job and its events as callers see them: in answers, streams and webhooks. */
 import type { JobEvent, JobExecution, JobFailure, JobInput, JobRecord, JobResult, StageTiming } from '../records/jobs-port.ts'
+import type { Promotion } from '../records/promotions-port.ts'
 
 export interface ShownInput { file_id?: string, sha256: string, size: number, content_type: string }
 export interface ShownResult { name: string, file_id: string, url: string, size: number, sha256: string, content_type: string }
+export interface ShownPromotion { job_id: string, source: string, target_object_key: string, size: number, sha256: string, promoted_at: string }
 export interface ShownTiming { started_at: string, finished_at: string | null, duration_ms: number | null }
 
 export interface ShownJob {
@@ -25,7 +27,7 @@ export interface ShownJob {
   error?: JobFailure
   stage_timings: Record<string, ShownTiming>
   execution?: JobExecution
-  promotions: never[]
+  promotions: ShownPromotion[]
 }
 
 /** `base` comes before paths: '' or an origin. */
@@ -43,7 +45,7 @@ export function showJob(job: JobRecord, base = ''): ShownJob {
     ...(job.failure && { error: job.failure }),
     stage_timings: Object.fromEntries(Object.entries(job.stageTimings).map(([stage, timing]) => [stage, showTiming(timing)])),
     ...(job.execution && { execution: job.execution }),
-    promotions: []
+    promotions: job.promotions.map(promotion => showPromotion(job.id, promotion))
   }
 }
 
@@ -60,6 +62,10 @@ function showInput({ fileId, sha256, size, contentType }: JobInput): ShownInput 
 
 function showResult(jobId: string, { name, fileId, size, sha256, contentType }: JobResult, base: string): ShownResult {
   return { name, file_id: fileId, url: `${base}/api/v1/jobs/${jobId}/results/${encodeURIComponent(name)}`, size, sha256, content_type: contentType }
+}
+
+export function showPromotion(jobId: string, { source, target, size, sha256, promotedAt }: Promotion): ShownPromotion {
+  return { job_id: jobId, source, target_object_key: target, size, sha256, promoted_at: time(promotedAt) }
 }
 
 function showTiming({ startedAt, finishedAt }: StageTiming): ShownTiming {

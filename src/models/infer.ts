@@ -53,6 +53,7 @@ export function inferenceError(error: unknown): unknown {
     case 'internal_error': return new PenstockError('INTERNAL_ERROR', { cause: error })
     case 'worker_lost':
     case 'resource_exhausted':
+    case 'node_failed':
     case 'cancelled':
     case 'shutdown': return new PenstockError('SERVICE_BUSY', { retryAfterSeconds: BUSY_RETRY_AFTER_SECONDS, cause: error })
   }

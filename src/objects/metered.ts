@@ -1,7 +1,7 @@
 /** A store whose requests are timed. What else an adapter can do (see port.ts, presign.ts) stays as it is. */
 import { ObjectStoreFailed, type ObjectInfo, type ObjectStore } from './port.ts'
 
-/** `outcome`: ok, aborted, or the code of the failure. `seconds` of `open` are those until its body can be read. */
+/** `outcome`: ok, aborted or timeout by the caller's signal, or the code of the failure. `seconds` of `open` are those until its body can be read. */
 export type StoreObserver = (request: { operation: string, outcome: string, seconds: number }) => void
 
 const TIMED = [
@@ -18,15 +18,15 @@ export function meteredStore<Store extends ObjectStore>(store: Store, observe: S
       ended('ok')
       return answer
     } catch (error) {
-      ended(outcomeOf(error))
+      ended(outcomeOf(error, signalIn(args)))
       throw error
     }
   }]))
-  return { ...store, ...timed, list: (prefix, options) => timedList(store.list(prefix, options), observe) } satisfies ObjectStore
+  return { ...store, ...timed, list: (prefix, options) => timedList(store.list(prefix, options), observe, options?.signal) } satisfies ObjectStore
 }
 
 /** What whoever reads the list does between its pages is not the store's time. */
-async function* timedList(entries: AsyncIterable<ObjectInfo>, observe: StoreObserver): AsyncGenerator<ObjectInfo, void, undefined> {
+async function* timedList(entries: AsyncIterable<ObjectInfo>, observe: StoreObserver, signal: AbortSignal | undefined): AsyncGenerator<ObjectInfo, void, undefined> {
   const iterator = entries[Symbol.asyncIterator]()
   let waitedMs = 0
   let outcome = 'ok'
@@ -38,7 +38,7 @@ async function* timedList(entries: AsyncIterable<ObjectInfo>, observe: StoreObse
       yield next.value
     }
   } catch (error) {
-    outcome = outcomeOf(error)
+    outcome = outcomeOf(error, signal)
     throw error
   } finally {
     observe({ operation: 'list', outcome, seconds: waitedMs / 1000 })
@@ -46,7 +46,12 @@ async function* timedList(entries: AsyncIterable<ObjectInfo>, observe: StoreObse
   }
 }
 
-function outcomeOf(error: unknown): string {
-  if (error instanceof ObjectStoreFailed) return error.code.toLowerCase()
-  return error instanceof Error && error.name === 'AbortError' ? 'aborted' : 'failed'
+/** Each method takes its signal alone or among its options. */
+function signalIn(args: readonly unknown[]): AbortSignal | undefined {
+  return args.map(each => each instanceof AbortSignal ? each : (each as { signal?: AbortSignal } | undefined)?.signal).find(each => each !== undefined)
+}
+
+function outcomeOf(error: unknown, signal: AbortSignal | undefined): string {
+  if (signal?.aborted === true) return (signal.reason as Error | undefined)?.name === 'TimeoutError' ? 'timeout' : 'aborted'
+  return error instanceof ObjectStoreFailed ? error.code.toLowerCase() : 'failed'
 }

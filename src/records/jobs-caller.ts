@@ -56,7 +56,7 @@ export async function removeJob(records: Records, id: string): Promise<'removed'
     const row = found.status === 'queued' ? (await lockJob(records, work, id))! : found
     await sayFarewell(records, work.trx, row)
     await work.trx.deleteFrom('files').where('id', 'in', query => query.selectFrom('job_results').select('file_id').where('job_id', '=', id)).execute()
-    for (const table of ['job_results', 'job_inputs', 'job_events'] as const) await work.trx.deleteFrom(table).where('job_id', '=', id).execute()
+    for (const table of ['job_results', 'job_inputs', 'job_events', 'promotions'] as const) await work.trx.deleteFrom(table).where('job_id', '=', id).execute()
     await work.trx.deleteFrom('jobs').where('id', '=', id).execute()
     work.moved(row.status, undefined)
     work.tell({ kind: 'job', jobId: id })

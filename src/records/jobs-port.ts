@@ -11,6 +11,7 @@
  */
 import type { SharedFiles } from './access-port.ts'
 import type { Owner, PageQuery } from './port.ts'
+import type { Promotion } from './promotions-port.ts'
 
 export type JobStatus = 'queued' | 'processing' | 'completed' | 'failed' | 'cancelled'
 export type JobEventName = 'generation_started' | 'generation_progress' | 'generation_complete' | 'generation_failed' | 'generation_cancelled'
@@ -64,6 +65,8 @@ export interface JobRecord {
   cancelRequested: boolean
   inputs: JobInput[]
   results: JobResult[]
+  /** the newest PROMOTIONS_SHOWN_MAX, oldest first */
+  promotions: Promotion[]
   failure: JobFailure | null
   stageTimings: Record<string, StageTiming>
   execution: JobExecution | null

@@ -1,6 +1,7 @@
-/** A job with its inputs and results, read in one statement: they are of one moment. */
+/** A job with its inputs, results and promotions, read in one statement: they are of one moment. */
 import { sql } from 'kysely'
 import type { Kysely, RawBuilder } from 'kysely'
+import { PROMOTIONS_SHOWN_MAX } from '../limits.ts'
 import { jobOf } from './jobs-schema.ts'
 import type { JobRow } from './jobs-schema.ts'
 import type { JobRecord } from './jobs-port.ts'
@@ -20,9 +21,14 @@ const results = (name: DatabaseName) => sql<string>`(select cast(coalesce(${JSON
   from (select job_results.name, files.id, files.sha256, files.key, files.size, files.content_type
     from job_results join files on files.id = job_results.file_id where job_results.job_id = jobs.id order by job_results.position) as part)`
 
+/** Newest first. */
+const promotions = (name: DatabaseName) => sql<string>`(select cast(coalesce(${JSON_ARRAY[name]}(${JSON_OBJECT[name]}(
+  'source', part.source, 'target', part.target_object_key, 'size', part.size, 'sha256', part.sha256, 'promotedAt', part.promoted_at)), '[]') as text)
+  from (select * from promotions where job_id = jobs.id and promoted_at is not null order by promoted_at desc, source desc, target_object_key desc limit ${sql.lit(PROMOTIONS_SHOWN_MAX)}) as part)`
+
 /** The query for whole jobs, to be narrowed. */
 export function selectJobs({ name }: Records, db: Kysely<Tables> | RecordsTransaction) {
-  return db.selectFrom('jobs').selectAll('jobs').select([inputs(name).as('inputs'), results(name).as('results')])
+  return db.selectFrom('jobs').selectAll('jobs').select([inputs(name).as('inputs'), results(name).as('results'), promotions(name).as('promotions')])
 }
 
 export async function readJob(records: Records, db: Kysely<Tables> | RecordsTransaction, id: string): Promise<JobRecord | undefined> {

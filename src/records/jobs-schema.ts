@@ -5,6 +5,7 @@ import type {
   FileAccess, FileRecord, JobEvent, JobEventName, JobInput, JobRecord, JobResult, JobStatus, ModelRecord, StageTiming
 } from './jobs-port.ts'
 import type { MediaFolder } from './media-tables.ts'
+import type { Promotion } from './promotions-port.ts'
 
 export interface JobsTable {
   id: string
@@ -128,7 +129,7 @@ export const PROGRESS = sql<SqlBool>`event = 'generation_progress'`
 export type JobRow = Selectable<JobsTable>
 
 /** With what belongs to it, as JSON. */
-export interface WholeJobRow extends JobRow { inputs: string, results: string }
+export interface WholeJobRow extends JobRow { inputs: string, results: string, promotions: string }
 
 export function jobOf(row: WholeJobRow): JobRecord {
   return {
@@ -149,6 +150,7 @@ export function jobOf(row: WholeJobRow): JobRecord {
     cancelRequested: row.cancel_requested === 1,
     inputs: inputsOf(row.inputs),
     results: JSON.parse(row.results) as JobResult[],
+    promotions: (JSON.parse(row.promotions) as Promotion[]).toReversed(),
     failure: parsed(row.failure),
     stageTimings: timingsOf(row.stage_timings),
     execution: parsed(row.execution),

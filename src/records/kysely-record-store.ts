@@ -12,6 +12,7 @@ import { multipartIntents } from './multiparts.ts'
 import { nodeRecords } from './nodes.ts'
 import { objectRecords } from './objects.ts'
 import type { RecordStore } from './port.ts'
+import { promotionRecords } from './promotions.ts'
 import type { Records } from './schema.ts'
 import { settingRecords } from './settings.ts'
 import { tokenRecords } from './tokens.ts'
@@ -39,6 +40,7 @@ export function kyselyRecordStore(database: Omit<Records, 'hints'>, channel?: Hi
     jobs: { ...translateErrors(name, jobRecords(records)), subscribe: listener => hints.subscribe(listener) },
     webhooks: translateErrors(name, webhookRecords(records)),
     nodes: translateErrors(name, nodeRecords(records)),
+    promotions: translateErrors(name, promotionRecords(records)),
     files: translateErrors(name, fileRecords(records)),
     models: translateErrors(name, modelRecords(records)),
     media: translateErrors(name, mediaRecords(records)),

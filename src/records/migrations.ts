@@ -16,6 +16,7 @@ import { jobsTables } from './jobs-tables.ts'
 import { lockMigrations } from './locks.ts'
 import { mediaTables } from './media-tables.ts'
 import { RecordStoreFailed } from './port.ts'
+import { promotionsTables } from './promotions-tables.ts'
 import type { DatabaseName, Records, RecordsTransaction } from './schema.ts'
 import { sharingTables } from './sharing-tables.ts'
 import { tokensTables } from './tokens-tables.ts'
@@ -117,7 +118,7 @@ const multiparts = (text: string) => [
 const migrations: readonly Migration[] = [
   { name: 'uploads, objects, extensions, multipart intents', statements: text => [uploads, objects, extensions, multiparts].flatMap(make => make(text)) },
   { name: 'jobs, files, models', statements: jobsTables },
-  { name: 'tokens, sharing, media, webhooks that outlast a node', statements: (text, database) => [tokensTables, sharingTables, mediaTables, jobsChanges].flatMap(make => make(text, database)) }
+  { name: 'tokens, sharing, media, webhooks that outlast a node, promotions', statements: (text, database) => [tokensTables, sharingTables, mediaTables, jobsChanges, promotionsTables].flatMap(make => make(text, database)) }
 ]
 
 /** Brings the schema up to date, or leaves it as it was. @throws RecordStoreFailed where it is newer than this program */

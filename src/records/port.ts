@@ -8,6 +8,7 @@
 import type { ActivityRecords, MediaRecords, SettingRecords, TokenRecords } from './access-port.ts'
 import type { FileRecords, JobRecords, ModelRecord, ModelRecords, NewModel } from './jobs-port.ts'
 import type { NodeRecords } from './nodes-port.ts'
+import type { PromotionRecords } from './promotions-port.ts'
 import type { WebhookRecords } from './webhooks-port.ts'
 
 /** What an upload becomes (contract: ingest, profiles). */
@@ -199,6 +200,7 @@ export interface RecordStore {
   readonly jobs: JobRecords
   readonly webhooks: WebhookRecords
   readonly nodes: NodeRecords
+  readonly promotions: PromotionRecords
   readonly files: FileRecords
   readonly models: ModelRecords
   readonly tokens: TokenRecords

@@ -11,6 +11,7 @@ import type { JobCountsTable, JobFarewellsTable, JobWebhooksTable, NodesTable } 
 import type { DownloadsTable, FilesTable, JobEventsTable, JobInputsTable, JobReservationsTable, JobResultsTable, JobsTable, ModelsTable } from './jobs-schema.ts'
 import type { ActivityHeadsTable, ActivityTable, MediaUploadsTable } from './media-schema.ts'
 import type { FileGrantsTable, SettingsTable } from './sharing-schema.ts'
+import type { PromotionsTable } from './promotions-schema.ts'
 import type { ExtensionRecord, Owner, UploadKind, UploadRecord, UploadStatus, VersionRecord } from './port.ts'
 import type { TokensTable } from './tokens-schema.ts'
 
@@ -109,6 +110,7 @@ export interface Tables {
   job_farewells: JobFarewellsTable
   job_counts: JobCountsTable
   nodes: NodesTable
+  promotions: PromotionsTable
   files: FilesTable
   models: ModelsTable
   media_uploads: MediaUploadsTable

@@ -8,6 +8,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
+import { mediaPath } from '../../src/files/media-path.ts'
 import type { FileAccess } from '../../src/records/jobs-port.ts'
 import type { Owner } from '../../src/records/port.ts'
 import { CALLERS, startCallers, type Caller, type CallerName } from '../support/callers.ts'
@@ -32,6 +33,8 @@ const MATRIX = `
                                                                     none bad  old  ten  adm  hdr  root svc  bare ali  bob  car  key  ses  gst  pub  node dev
 GET    /livez                                                       200
 GET    /readyz                                                      200
+GET    /health                                                      200
+GET    /metrics                                                     200
 GET    /openapi.json                                                200
 GET    /docs                                                        200
 HEAD   /docs/                                                       200
@@ -99,6 +102,24 @@ POST   /attachments/check-permission             alice's            401  401  40
 POST   /attachments/check-permission             alice's restricted 401  401  401  403  204  204  204  403  204  204  403  403  204  204  403= 403= 403  403
 POST   /attachments/check-permission             nobody's           401  401  401  403  403  403  403  403  403  403  403  403  403  403  403  403  403  403
 
+POST   /media/upload/init                                           401  401  401  403  201  201  201  201  201  201  201  201  201  201  403  403  403  201
+PUT    /media/upload/:token                                         200
+PUT    /media/upload/:token                      nobody's           401
+POST   /media/upload/complete                    alice's            401  401  401  403  404= 404= 404= 404= 200  200  404= 404= 200  200  403  403  403  404=
+GET    /media                                                       401  401  401  403  200  200  200  200  200  200  200  200  200  200  403  403  403  200
+GET    /media/:user/:folder/:name                alice's            401  401  401  403  404= 404= 404= 404= 200  200  404= 404= 200  200  403  403  403  404=
+GET    /media/:user/:folder/:name                nobody's           401  401  401  403  404  404  404  404  404  404  404  404  404  404  403  403  403  404
+DELETE /media/:user/:folder/:name                alice's            401  401  401  403  404= 404= 404= 404= 204  204  404= 404= 204  204  403  403  403  404=
+GET    /events                                                      401  401  401  403  200  200  200  200  200  200  200  200  200  200  403  403  403  200
+
+POST   /api/upload                                                  401  401  401  403  201  201  201  201  403  201  201  201  201  403  403  403  403  201
+GET    /api/upload/status/:jobId                 alice's            401  401  401  403  200  200  200  404= 403  200  404= 404= 404= 403  403  403  403  404=
+GET    /api/upload/status/:jobId                 nobody's           401  401  401  403  404  404  404  404  403  404  404  404  404  403  403  403  403  404
+GET    /api/upload/result/:jobId                 alice's            401  401  401  403  200  200  200  404= 403  200  404= 404= 404= 403  403  403  403  404=
+GET    /api/upload/events/:jobId                 alice's            401  401  401  403  200  200  200  404= 403  200  404= 404= 404= 403  403  403  403  404=
+GET    /api/upload/stream/:jobId                 alice's            401  401  401  403  200  200  200  404= 403  200  404= 404= 404= 403  403  403  403  404=
+POST   /api/upload/cancel/:jobId                 alice's            401  401  401  403  200  200  200  404= 403  200  404= 404= 404= 403  403  403  403  404=
+
 POST   /admin/tokens                                                401  401  401  403  201  201  201  403  403  403  403  403  403  403  403  403  403  403
 GET    /admin/tokens                                                401  401  401  403  200  200  200  403  403  403  403  403  403  403  403  403  403  403
 DELETE /admin/tokens/:id                         alice's            401  401  401  403  204  204  204  403  403  403  403  403  403  403  403  403  403  403
@@ -131,13 +152,15 @@ POST   /v2/repository/models/:name/unload                           401  401  40
 /** Some thousands of requests, each over a real socket. */
 const FILE_TIMEOUT_MS = 300_000
 
-interface Call { path: string, body?: Uint8Array | string, headers?: Record<string, string> }
+/** `endless`: what is answered goes on for as long as somebody listens. */
+interface Call { path: string, body?: Uint8Array | string, headers?: Record<string, string>, endless?: boolean }
 
 /** Lays out what a call is about, and says how it is made. `path`: of the route. */
 type Prepare = (seeder: Seeder, whose: Whose, path: string) => Promise<Call>
 
 const TENSORS = [{ name: 'x', shape: [1, 2], datatype: 'FP32', data: [1, 2] }]
 const BYTES = Buffer.from('hello')
+const TYPE = 'image/png'
 
 function filled(path: string, parameters: Record<string, string>): string {
   return path.replaceAll(/:(\w+)/g, (_, name: string) => encodeURIComponent(parameters[name]!))
@@ -199,6 +222,14 @@ const stagedKey = async (seeder: Seeder, whose: Whose): Promise<string> => {
 const upload: Prepare = async (_seeder, _whose, path) => ({ path: `${path}?filename=file.bin&size=${BYTES.length}`, body: BYTES })
 const withStagingKey: Prepare = async (seeder, whose, path) => json(path, { key: await stagedKey(seeder, whose) })
 
+/** What is not there would be alice's. */
+async function mediaPathFor(seeder: Seeder, whose: Whose): Promise<string> {
+  const owner = ownerOf(whose)
+  return owner === undefined ? mediaPath(OWNERS["alice's"], `${randomUUID()}/file.bin`) : await seeder.media(owner)
+}
+
+const aboutMedia: Prepare = async (seeder, whose) => ({ path: `/${await mediaPathFor(seeder, whose)}` })
+
 /** Of tensors, or of a file of somebody's. */
 const newJob: Prepare = async (seeder, whose, path) => {
   if (whose === '-') return json(path, { model: 'identity', input: { tensors: TENSORS } })
@@ -243,6 +274,22 @@ const CALLS: Record<string, Prepare> = {
   'DELETE /files/:id/grants/:subject': aboutFile(),
   'POST /files/:id/signed-url': aboutFile(path => json(path, {})),
   'POST /attachments/check-permission': async (seeder, whose, path) => json(path, { file_id: await fileIdFor(seeder, whose) }),
+  'POST /media/upload/init': async (_seeder, _whose, path) => json(path, { filename: 'file.bin', contentType: TYPE }),
+  'PUT /media/upload/:token': async ({ app }, whose, path) => {
+    const { body } = await app.post('/media/upload/init', { filename: 'file.bin', contentType: TYPE })
+    const { uploadURL } = body as { uploadURL: string }
+    return { path: whose === "nobody's" ? filled(path, { token: 'a-token' }) : uploadURL, body: BYTES, headers: { 'content-type': TYPE } }
+  },
+  'POST /media/upload/complete': async (seeder, whose, path) => json(path, { objectPath: await mediaPathFor(seeder, whose) }),
+  'GET /media/:user/:folder/:name': aboutMedia,
+  'DELETE /media/:user/:folder/:name': aboutMedia,
+  'GET /events': async (_seeder, _whose, path) => ({ path, endless: true }),
+  'POST /api/upload': async () => ({ path: '/api/upload', body: form([['model', 'resize'], file('a video', 'video', 'a.mp4', 'video/mp4')]), headers: { 'content-type': `multipart/form-data; boundary=${BOUNDARY}` } }),
+  'GET /api/upload/status/:jobId': aboutJob('queued'),
+  'GET /api/upload/result/:jobId': aboutJob('completed'),
+  'GET /api/upload/events/:jobId': aboutJob('completed'),
+  'GET /api/upload/stream/:jobId': aboutJob('completed'),
+  'POST /api/upload/cancel/:jobId': aboutJob('queued'),
   'POST /admin/tokens': async () => json('/admin/tokens', { kind: 'public', account: 'acme' }),
   'DELETE /admin/tokens/:id': async (seeder, whose, path) => ({ path: filled(path, { id: whose === "nobody's" ? randomUUID() : await seeder.token(ownerOf(whose)!) }) }),
   'POST /jobs': async () => ({ path: '/jobs', ...multipart([['model', 'resize'], file('an image')]) }),
@@ -295,9 +342,10 @@ async function ask({ at, headers }: Caller, method: string, { path, body, header
 }
 
 /** Everything of an answer but what says when it was given, to what request, and the name of the thing that was asked for. */
-async function shape(answer: Response): Promise<{ status: number, headers: [string, string][], body: string }> {
+async function shape(answer: Response, endless = false): Promise<{ status: number, headers: [string, string][], body: string }> {
   const passing = ['date', 'x-request-id']
-  const body = (await answer.text()).replaceAll(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, '<uuid>')
+  const text = endless && answer.ok ? await answer.body?.cancel() ?? '' : await answer.text()
+  const body = text.replaceAll(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, '<uuid>')
   return { status: answer.status, headers: [...answer.headers].filter(([name]) => !passing.includes(name)), body }
 }
 
@@ -322,7 +370,7 @@ async function callFor({ at }: Caller, { method, path }: Row, whose: Whose): Pro
 async function outcomeOf(caller: Caller, method: string, row: Row, asIfNothing: boolean): Promise<string> {
   const about = async (whose: Whose) => {
     const call = await callFor(caller, row, whose)
-    return await statementsOf(async () => await shape(await ask(caller, method, call)))
+    return await statementsOf(async () => await shape(await ask(caller, method, call), call.endless))
   }
   if (!asIfNothing) return String((await about(row.whose)).result.status)
   let difference = ''
@@ -367,14 +415,19 @@ void t.test('lists show each caller its own things, and administrators of jobs a
   const { seeder } = services[0]!
   const files: Record<string, string> = {}
   const jobs: Record<string, string> = {}
+  const media: Record<string, string> = {}
   for (const [whose, owner] of Object.entries(OWNERS)) {
     files[await seeder.file(owner, 'public')] = whose
+    media[await seeder.media(owner)] = whose
     jobs[(await seeder.job(owner, 'queued')).id] = whose
   }
   for (const [name, own] of [['ali', "alice's"], ['key', "alice's"], ['ses', "alice's"], ['car', "carol's"], ['svc', "app's"], ['bob', undefined], ['gst', undefined], ['adm', undefined]] as const) {
     const caller = callers[name]
     if (caller === undefined) continue
     t.same(await listed(caller, '/files?limit=100', 'file_id', files), own === undefined ? [] : [own], `files of ${name}`)
+  }
+  for (const [name, own] of [['ali', ["alice's"]], ['key', ["alice's"]], ['svc', ["app's"]], ['bob', []], ['adm', []]] as const) {
+    t.same(await listed(callers[name]!, '/media?limit=100', 'path', media), own, `media of ${name}`)
   }
   for (const [name, own] of [['ali', ["alice's"]], ['key', []], ['car', ["carol's"]], ['bob', []], ['adm', Object.keys(OWNERS)]] as const) {
     t.same(await listed(callers[name]!, '/api/v1/jobs?limit=100', 'job_id', jobs), own, `jobs of ${name}`)

@@ -1,6 +1,7 @@
 /** Media that clients send to the object store themselves: over a real MinIO. */
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
+import { readConfig } from '../../src/config.ts'
 import { canonicalKey, STAGING_PREFIX } from '../../src/objects/keys.ts'
 import { openObjectStore } from '../../src/stores.ts'
 import { begin, complete, listed, PNG, put, sha256Of, type Begun } from '../support/media.ts'
@@ -12,6 +13,15 @@ import { startApp } from '../support/start-app.ts'
 
 const canonicalOf = (bytes: Uint8Array) => canonicalKey(sha256Of(bytes), 'object')
 const stagingOf = ({ uploadURL }: Begun) => new URL(uploadURL).pathname.split('/').slice(2).join('/')
+
+t.test('direct mode needs a store that clients can reach', t => {
+  const s3 = { OBJECT_STORE: 's3', S3_BUCKET: 'b', S3_ACCESS_KEY_ID: 'id', S3_SECRET_ACCESS_KEY: 'secret' }
+  t.throws(() => readConfig({ ...s3, MEDIA_UPLOAD_MODE: 'direct' }), { message: /PUBLIC_S3_ENDPOINT is missing: MEDIA_UPLOAD_MODE=direct needs it/ })
+  t.throws(() => readConfig({ PUBLIC_S3_ENDPOINT: 'http://localhost:9000' }), { message: /PUBLIC_S3_ENDPOINT is set, but OBJECT_STORE is fs/ })
+  t.throws(() => readConfig({ MEDIA_UPLOAD_MODE: 'direct' }), { message: /OBJECT_STORE must be s3: MEDIA_UPLOAD_MODE=direct needs it/ })
+  t.equal(readConfig({ ...s3, MEDIA_UPLOAD_MODE: 'direct', PUBLIC_S3_ENDPOINT: 'http://localhost:9000' }).MEDIA_UPLOAD_MODE, 'direct')
+  t.end()
+})
 
 t.test('media sent to the store directly', async t => {
   const s3 = await minioOrSkip(t)

@@ -324,6 +324,7 @@ t.test('files that are removed elsewhere leave the library, and bytes that other
 t.test('completing with a process makes one job, whose results are media', async t => {
   const app = await startApp(t, { ROLES: 'api,worker', WORKERS: '1', DEVICE: 'cpu' })
   const picture = await sharp({ create: { width: 8, height: 8, channels: 3, background: '#336699' } }).png().toBuffer()
+  await eventually(async () => { if ((await fetch(`${app.url}/v2/models/upscale-2x/ready`)).status !== 200) throw new Error('not loaded yet') }, 60_000)
   const begun = await begin(app, {})
   await put(app, begun, picture)
   const process = { model: 'upscale-2x', params: {} }

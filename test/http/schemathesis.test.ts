@@ -60,6 +60,8 @@ async function layOut(service: ListeningService): Promise<Record<string, Record<
     '/jobs/{jobId}/download/{filename}': { jobId: id.id, filename: 'output.json' },
     '/files/{id}': { id: String(file.file_id) },
     '/files/{id}/signed-url': { id: String(file.file_id) },
+    '/v2/repository/models/{name}/load': { name: 'edges' },
+    '/v2/repository/models/{name}/unload': { name: 'edges' },
     '/v2/models/{name}': model,
     '/v2/models/{name}/ready': model,
     '/v2/models/{name}/infer': model,
@@ -74,7 +76,8 @@ function configuration(parameters: Record<string, Record<string, string>>): stri
     const given = Object.entries(values).map(([name, value]) => `"path.${name}" = ${JSON.stringify(value)}`)
     return `[[operations]]\ninclude-path = ${JSON.stringify(path)}\nexclude-method = "DELETE"\nparameters = { ${given.join(', ')} }\n`
   })
-  return operations.join('\n')
+  // of methods that a path has not, some stand for all
+  return `[phases.coverage]\nunexpected-methods = ["PATCH", "TRACE"]\n\n${operations.join('\n')}`
 }
 
 t.setTimeout(FILE_TIMEOUT_MS)
@@ -92,7 +95,7 @@ if (python !== undefined) {
       `${service.url}/openapi.json`, '--phases', 'examples,coverage,fuzzing', '--max-examples', String(EXAMPLES_MAX), '--seed', String(SEED), '--workers', '2',
       '--checks', CHECKS.join(), '--continue-on-failure', '--no-shrink', '--request-timeout', '20', '--no-color',
       '--header', `Authorization: Bearer ${ADMIN_TOKEN}`, '--header', 'Via: 1.1 proxy') as { code: number, output: string }
-    t.equal(code, 0, output)
+    if (!t.equal(code, 0, 'Schemathesis found nothing')) console.error(output.slice(Math.max(0, output.indexOf('= FAILURES'))))
     const { paths } = await (await fetch(`${service.url}/openapi.json`)).json() as { paths: Record<string, object> }
     const operations = Object.values(paths).flatMap(path => Object.keys(path)).length
     t.ok(operations > 50)

@@ -10,7 +10,7 @@ export function jobRow(changes: Partial<JobRecord> = {}): JobRecord {
     model: { name: 'upscale-2x', version: '1', sha256 }, task: 'image-to-image', params: {},
     status: 'queued', stage: null, progress: null, priority: 0, attempt: 0, attemptToken: null, worker: null, cancelRequested: false,
     inputs: [{ name: 'input', position: 0, fileId: null, sha256, key: `sha256/${sha256}/object`, size: 5, contentType: 'image/png' }],
-    results: [], failure: null, stageTimings: {}, execution: null, cache: true, memoKey: 'memo', webhook: null,
+    results: [], promotions: [], failure: null, stageTimings: {}, execution: null, cache: true, memoKey: 'memo', webhook: null,
     lastSeq: 1, createdAt: 1_700_000_000_000, updatedAt: 1_700_000_000_000, startedAt: null, completedAt: null,
     ...changes
   }

@@ -1,6 +1,7 @@
 /** Rows and bytes of many owners, laid out beside a running service in its own stores, without asking it. */
 import { createHash, randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
+import { mediaPath } from '../../src/files/media-path.ts'
 import { JOB_PRIORITY_MAX } from '../../src/limits.ts'
 import { canonicalKey, stagingKey } from '../../src/objects/keys.ts'
 import type { ObjectStore } from '../../src/objects/port.ts'
@@ -28,6 +29,8 @@ export interface Seeder {
   download(owner: Owner): Promise<string>
   /** A file, which these users of the same account may read as well; its id. */
   file(owner: Owner, access: FileAccess, readers?: readonly string[], bytes?: Uint8Array): Promise<string>
+  /** A complete file of this user's media library; its path. */
+  media(owner: Owner): Promise<string>
   /** An API token of this user; its id. */
   token(owner: Owner): Promise<string>
   /** A staged object. */
@@ -109,6 +112,14 @@ export function seederOf(t: Test, app: StartedApp): Seeder {
       if (made === 'reclaim') throw new Error('the hash is being collected')
       for (const subject of readers) await records.files.grant(id, { subject, account: owner.account })
       return id
+    },
+    async media(owner) {
+      const id = randomUUID()
+      const file = { filename: 'file.bin', ...await object(Buffer.from(id)), access: 'restricted', owner, stagedUploadId: null } as const
+      await records.media.begin({ id, owner, filename: file.filename, contentType: file.contentType, size: null, uploadId: null, expiresAt: Date.now() + 60_000 })
+      const made = await records.media.complete(id, file)
+      if (made === 'gone' || made === 'reclaim') throw new Error(made)
+      return mediaPath(owner, made.mediaName)
     },
     async token({ subject, account }) {
       const { id } = await records.tokens.create({ id: randomUUID(), kind: 'api', account: account!, subject, scopes: [], expiresAt: null, tokenHash: randomUUID() })

@@ -7,6 +7,7 @@ import type { Test } from 'tap'
 import type { EventStreamOptions } from '../../src/http/event-stream.ts'
 import { jobRoutes } from '../../src/http/routes/jobs.ts'
 import { legacyRoutes } from '../../src/http/routes/legacy.ts'
+import { videoRoutes } from '../../src/http/routes/video.ts'
 import { requireJobReader, requireJobWriter, requireNobody } from '../../src/identity/guards.ts'
 import type { Principal } from '../../src/identity/principal.ts'
 import { canonicalKey } from '../../src/objects/keys.ts'
@@ -44,6 +45,7 @@ export async function startJobs(t: Test, { env = {}, events, as, over = store =>
       if (as !== undefined) app.addHook('onRequest', async request => { request.principal = as })
       const options = { jobs, config, store: over(store), ...(events && { events }) }
       await app.register(jobRoutes, { ...options, guards: { read: requireJobReader(config), write: requireJobWriter(config) } })
+      await app.register(videoRoutes, { ...options, guards: { read: requireJobReader(config), write: requireJobWriter(config) } })
       if (config.LEGACY_ROUTES !== 'false') await app.register(legacyRoutes, { ...options, guard: requireNobody(config) })
     }]
   })

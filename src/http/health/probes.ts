@@ -1,11 +1,21 @@
 /** Probes of what is not asked by a method of its own. Another dependency gets its probe in app.ts, as these do. */
-import type { InferencePool } from '../../inference/port.ts'
+import { InferenceFailed, type InferencePool } from '../../inference/port.ts'
+import { askHealth, type NodeAddress } from '../../inference/remote/ask.ts'
 import { Down, type Probe } from './probing.ts'
 
 /** Of the pool: at least one worker that runs or could. */
 export function workersProbe(pool: Pick<InferencePool, 'status'>): Probe {
   return async () => {
     if (!pool.status().some(({ state }) => state === 'idle' || state === 'busy')) throw new Down('no worker is ready')
+  }
+}
+
+/** Of a GPU node that jobs go to: it is there, and has a model. */
+export async function gpuNodeProbe(node: NodeAddress): Promise<void> {
+  try {
+    await askHealth(node)
+  } catch (error) {
+    throw error instanceof InferenceFailed ? new Down(error.message, { cause: error }) : error
   }
 }
 

@@ -106,12 +106,14 @@ async function discard(draft: JobDraft, request: FastifyRequest): Promise<void> 
 export interface MultipartOptions {
   /** May the body name a user? */
   withUser: boolean
+  /** The only file that is taken. Without it those of jobs, each with its limit. */
+  only?: { field: string, maxBytes: number, check(file: MultipartFile): void }
 }
 
 /** @see createJob */
 export async function createFromMultipart(context: CreateContext, request: FastifyRequest, reply: FastifyReply, options: MultipartOptions): Promise<CreatedJob | undefined> {
   const { config } = context
-  const maxBytes = longestBody(config)
+  const maxBytes = longestBody(config, options)
   if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw bodyTooLarge(maxBytes)
   return await forClient(request, reply, async create => {
     const body = multipartBody(request, { idleMs: config.UPLOAD_IDLE_TIMEOUT_MS, maxBytes })
@@ -121,11 +123,12 @@ export async function createFromMultipart(context: CreateContext, request: Fasti
 }
 
 /** Bytes of the longest body that could become a job. */
-function longestBody(config: Config): number {
-  return config.MULTIPART_INPUT_MAX_BYTES + REF_IMAGES_MAX * REF_IMAGE_MAX_BYTES + MULTIPART_FIELDS_MAX * JOB_PARAMS_MAX_BYTES + MULTIPART_FRAME_MAX_BYTES
+function longestBody(config: Config, { only }: MultipartOptions): number {
+  const files = only?.maxBytes ?? config.MULTIPART_INPUT_MAX_BYTES + REF_IMAGES_MAX * REF_IMAGE_MAX_BYTES
+  return files + MULTIPART_FIELDS_MAX * JOB_PARAMS_MAX_BYTES + MULTIPART_FRAME_MAX_BYTES
 }
 
-async function receive({ jobs, config }: CreateContext, request: FastifyRequest, body: MultipartBody, { withUser }: MultipartOptions, create: CreateOptions): Promise<CreatedJob> {
+async function receive({ jobs, config }: CreateContext, request: FastifyRequest, body: MultipartBody, { withUser, only }: MultipartOptions, create: CreateOptions): Promise<CreatedJob> {
   const form: Form = { fields: {}, files: [], video: false }
   let draft: JobDraft | undefined
   try {
@@ -134,11 +137,14 @@ async function receive({ jobs, config }: CreateContext, request: FastifyRequest,
         addField(form, part, withUser)
         continue
       }
+      if (only !== undefined && part.fieldname !== only.field) throw invalid(`the file ${shown(part.fieldname)} is not known here: it must be ${only.field}`)
       const file = addFile(form, part)
+      only?.check(part)
+      const inputMaxBytes = only?.maxBytes ?? config.MULTIPART_INPUT_MAX_BYTES
       const begun = draft ??= await jobs.begin(callerOf(request), checked(request, form).user_id, create)
-      await body.take(part, () => begun.receive({ ...file, body: part.file, maxBytes: file.name === 'input' ? config.MULTIPART_INPUT_MAX_BYTES : REF_IMAGE_MAX_BYTES }))
+      await body.take(part, () => begun.receive({ ...file, body: part.file, maxBytes: file.name === 'input' ? inputMaxBytes : REF_IMAGE_MAX_BYTES }))
     }
-    if (draft === undefined || !hasInput(form)) throw invalid('the file "input" is missing')
+    if (draft === undefined || !hasInput(form)) throw invalid(`the file "${only?.field ?? 'input'}" is missing`)
     const wanted = jobRequest(checked(request, form), config, form.video ? 'video' : 'image')
     const created = await draft.commit(wanted)
     body.release(true)

@@ -1,4 +1,5 @@
 /** Bodies and answers of the job routes. A response schema is also the list of what may leave. */
+import type { Readable } from 'node:stream'
 import { Type, type Static } from 'typebox'
 import { DATATYPES } from '../../inference/tensor-json.ts'
 import {
@@ -95,6 +96,7 @@ export const IdempotencyHeaders = Type.Object({
 export interface IdempotencyHeaders { 'idempotency-key'?: string }
 
 const Result = Type.Object({ name: Type.String(), file_id: Type.String(), url: Type.String(), size: Type.Integer(), sha256: Sha256, content_type: Type.String() })
+export const Promoted = Type.Object({ job_id: Type.String(), source: Type.String(), target_object_key: Type.String(), size: Type.Integer(), sha256: Sha256, promoted_at: Time }, { description: 'a copy at the file gateway' })
 const StageTiming = Type.Object({ started_at: Time, finished_at: Nullable(Time), duration_ms: Nullable(Type.Integer()) })
 
 const jobProperties = {
@@ -116,7 +118,7 @@ const jobProperties = {
   error: Type.Optional(Type.Object({ code: Type.String(), message: Type.String() })),
   stage_timings: Type.Record(Type.String(), StageTiming),
   execution: Type.Optional(Type.Object({ provider: Type.String(), device: Type.String(), worker: Type.String(), cached: Type.Boolean() })),
-  promotions: Type.Array(Type.Object({}, { additionalProperties: true }))
+  promotions: Type.Array(Promoted)
 }
 
 const model = { name: 'upscale-2x', version: '1', sha256 }
@@ -196,9 +198,11 @@ const fileHeaders = {
   'Accept-Ranges': { type: 'string' },
   'Content-Disposition': { type: 'string' }
 } as const
-export const FileBytes = Type.String({ format: 'binary', description: 'the bytes', headers: fileHeaders })
-export const FileRange = Type.String({ format: 'binary', description: 'the bytes of the range', headers: { ...fileHeaders, 'Content-Range': { type: 'string' } } })
-export const FileOnce = Type.String({ format: 'binary', description: 'the bytes, whole', headers: { 'Repr-Digest': fileHeaders['Repr-Digest'], 'Content-Disposition': fileHeaders['Content-Disposition'] } })
+/** Of any media type, so that there is nothing to say of them: OpenAPI 3.1 has no schema for bytes. */
+const bytes = (description: string, headers: Record<string, object>) => Type.Unsafe<Readable>({ description, headers })
+export const FileBytes = bytes('the bytes', fileHeaders)
+export const FileRange = bytes('the bytes of the range', { ...fileHeaders, 'Content-Range': { type: 'string' } })
+export const FileOnce = bytes('the bytes, whole', { 'Repr-Digest': fileHeaders['Repr-Digest'], 'Content-Disposition': fileHeaders['Content-Disposition'] })
 
 const Count = Type.Integer({ minimum: 0 })
 const OldestAge = Nullable(Type.Integer({ minimum: 0, description: 'ms that the oldest of those that wait has waited' }))

@@ -107,9 +107,9 @@ async function uploadRoutes(app: FastifyInstance, { media, jobs, config, guard }
 }
 
 /** The same file and the same wish make one job, however often they come. */
-async function makeJob(jobs: JobService, principal: Principal, { id }: MediaFile, process: Exclude<CompleteBody['process'], undefined>): Promise<string> {
+async function makeJob(jobs: JobService, principal: Principal, { id, contentType }: MediaFile, process: Exclude<CompleteBody['process'], undefined>): Promise<string> {
   const { model, version, params } = process
-  const request = { model, ...version !== undefined && { version }, ...params !== undefined && { params }, input: { file_id: id } }
+  const request = { model, ...version !== undefined && { version }, ...params !== undefined && { params }, ...contentType.startsWith('video/') && { video: true }, input: { file_id: id } }
   const { job } = await jobs.create(principal, request, { idempotencyKey: `media-${sha256Of(canonicalJson([id, process]))}` })
   return job.id
 }
