@@ -16,6 +16,9 @@ MINIO_ROOT_USER=penstock-${randomBytes(4).toString('hex')}
 MINIO_ROOT_PASSWORD=${secret()}
 POSTGRES_PASSWORD=${secret()}
 METRICS_TOKEN=${secret()}
+AI_INTERNAL_TOKEN=${secret()}
+SIGNED_URL_SECRET=${secret()}
+WEBHOOK_SECRET=${secret()}
 GRAFANA_PASSWORD=${secret()}
 `
 

@@ -6,7 +6,7 @@
  *     npm test -- ingest --grep=aborted       options (always as --name=value) go to tap
  *
  * Tests of servers that are not there skip, and are listed with their reasons. PENSTOCK_REQUIRE=
- * minio,postgres,redis,nginx,docker,python (any list) makes every skip a failure of the run: that is how CI runs it.
+ * minio,postgres,redis,nginx,ffmpeg,docker,python (any list) makes every skip a failure of the run: that is how CI runs it.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -100,6 +100,10 @@ if (required.split(',').includes('minio')) {
 if (required.split(',').includes('python')) {
   const { providePython } = await import('./servers/python.ts')
   await providePython(line => console.log(line))
+}
+if (required.split(',').includes('ffmpeg')) {
+  const { provideFfmpeg } = await import('./servers/ffmpeg.ts')
+  await provideFfmpeg(line => console.log(line))
 }
 if (required.split(',').includes('redis')) {
   const { provideRedis } = await import('./servers/redis.ts')

@@ -17,7 +17,7 @@ import { createMediaService, type MediaService } from './files/media.ts'
 import { permissionCallback } from './files/permission-callback.ts'
 import { createFileService, type FileService } from './files/service.ts'
 import { openGpuNode } from './gpu-node/service.ts'
-import { deviceOf, gpuNodeProbe, workersProbe } from './http/health/probes.ts'
+import { deviceOf, gpuNodeProbe, inferServerProbe, workersProbe } from './http/health/probes.ts'
 import { startProbing, type Probes } from './http/health/probing.ts'
 import { activityRoutes } from './http/routes/activity.ts'
 import { extensionRoutes } from './http/routes/extensions.ts'
@@ -31,6 +31,7 @@ import { legacyRoutes } from './http/routes/legacy.ts'
 import { mediaRoutes } from './http/routes/media.ts'
 import { metricsRoute } from './http/routes/metrics.ts'
 import { oipRoutes } from './http/routes/oip.ts'
+import { promoteRoutes } from './http/routes/promote.ts'
 import { tokenRoutes } from './http/routes/tokens.ts'
 import { uploadRoutes } from './http/routes/uploads.ts'
 import { videoRoutes } from './http/routes/video.ts'
@@ -53,6 +54,9 @@ import { startSweeper } from './ingest/sweep.ts'
 import type { JobsContext } from './jobs/context.ts'
 import { inferAsJob } from './jobs/infer-as-job.ts'
 import type { JobService } from './jobs/port.ts'
+import { fileGateway, type FileGateway } from './jobs/promote-gateway.ts'
+import { serviceTokens } from './jobs/promote-token.ts'
+import { createPromoteService, type PromoteService } from './jobs/promote.ts'
 import { startReaper } from './jobs/reaper.ts'
 import { startRetention } from './jobs/retention.ts'
 import { startRunner } from './jobs/runner.ts'
@@ -67,7 +71,7 @@ import { meteredStore } from './objects/metered.ts'
 import type { ObjectStore } from './objects/port.ts'
 import { probeStore } from './objects/probe.ts'
 import { storeReadiness, type StoreReadiness } from './objects/readiness.ts'
-import { gpuNodeOf, hasWorkers, openPool, runsJobs, viaGpuNode } from './pools.ts'
+import { gpuNodeOf, hasWorkers, inferServerOf, openPool, runsJobs, viaGpuNode } from './pools.ts'
 import type { RecordStore } from './records/port.ts'
 import { redisClient, type RedisClient } from './redis.ts'
 import { openObjectStore, openRecordStore } from './stores.ts'
@@ -119,9 +123,11 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   const files = createFileService({ ingest: context, log, callback })
   const media = createMediaService({ ingest: context, log })
   const jobs = createJobService(jobsContext)
+  const gateway = gatewayOf(config, store, log)
+  const promotions = createPromoteService({ config, records, gateway, log })
   const health = healthOf(readiness, records, redis)
   const probing = startProbing({
-    probes: probesOf({ config, readiness, records, redis, pool }), log,
+    probes: probesOf({ config, readiness, records, redis, pool, gateway }), log,
     anyModelLoaded: async () => (await records.models.list()).some(({ loaded }) => loaded)
   })
   addGauges(metrics.registry, { slotsInUse: () => context.slots.inUse, slotsMax: config.MAX_CONCURRENT_UPLOADS, queue: () => records.jobs.stats(), health: probing.report, version: VERSION })
@@ -129,7 +135,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   await server.register(healthRoutes, { health })
   await server.register(healthReportRoute, { version: VERSION, device: () => deviceOf(pool), report: probing.report })
   await server.register(metricsRoute, { exposition: metrics.registry, guard: requireScraper(config) })
-  if (config.ROLES.includes('api')) await server.register(apiRoutes, { config, context, health, jobs, files, media, pool, store, log })
+  if (config.ROLES.includes('api')) await server.register(apiRoutes, { config, context, health, jobs, promotions, files, media, pool, store, log })
   const gpuNode = config.ROLES.includes('gpu-node') ? await openGpuNode({ config, pool, ingest: context, log }) : undefined
   if (gpuNode !== undefined) await server.register(gpuNodeRoutes, { node: gpuNode, config, guard: requireNode(config), modelLoaded: () => probing.report().modelLoaded })
   await server.ready()
@@ -152,6 +158,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   /** Uploads that outlast the grace get an answer; what is still open when it had time to leave is closed. */
   async function cutOff(): Promise<void> {
     gpuNode?.cutOff()
+    void promotions.close()
     await running.abortAll(new PenstockError('SERVICE_BUSY', { why: 'service_busy', retryAfterSeconds: config.UPLOAD_RETRY_AFTER_SECONDS }))
     setTimeout(() => server.server.closeAllConnections(), SHUTDOWN_FLUSH_MS).unref()
   }
@@ -166,6 +173,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
     await Promise.all([runner?.stop(), sweeper.stop(), retention.stop(), mediaPruning.stop(), reaper?.stop(), server.close()])
     clearTimeout(grace)
     await gpuNode?.stop()
+    await promotions.close()
     await webhooks.close()
     callback?.close()
     redis?.close()
@@ -187,10 +195,10 @@ async function refuseModels(): Promise<never> {
   throw new InferenceFailed('invalid_model', 'models need OBJECT_STORE=fs or s3: no worker can read the memory of this process')
 }
 
-interface ApiContext { config: Config, context: IngestContext, health: Health, jobs: JobService, files: FileService, media: MediaService, pool: InferencePool, store: ObjectStore, log: Logger }
+interface ApiContext { config: Config, context: IngestContext, health: Health, jobs: JobService, promotions: PromoteService, files: FileService, media: MediaService, pool: InferencePool, store: ObjectStore, log: Logger }
 
 /** Everything but health: a node that only works has no callers. */
-async function apiRoutes(server: FastifyInstance, { config, context, health, jobs, files, media, pool, store, log }: ApiContext): Promise<void> {
+async function apiRoutes(server: FastifyInstance, { config, context, health, jobs, promotions, files, media, pool, store, log }: ApiContext): Promise<void> {
   const { records } = context
   await server.register(ingestRoutes, { context, guard: requireIngest(config) })
   await server.register(uploadRoutes, { context, guard: requireCaller() })
@@ -201,6 +209,7 @@ async function apiRoutes(server: FastifyInstance, { config, context, health, job
   await server.register(activityRoutes, { activity: records.activity, watchers: activityWatchers(records), config, guard: requireCaller() })
   await server.register(jobRoutes, { jobs, store, config, guards: { read: requireJobReader(config), write: requireJobWriter(config) } })
   await server.register(videoRoutes, { jobs, store, config, guards: { read: requireJobReader(config), write: requireJobWriter(config) } })
+  await server.register(promoteRoutes, { promotions, guard: requireJobWriter(config) })
   if (config.LEGACY_ROUTES !== 'false') await server.register(legacyRoutes, { jobs, store, config, guard: requireNobody(config) })
   await server.register(oipRoutes, {
     models: records.models, health, version: VERSION, inferMaxBytes: config.INFER_MAX_BYTES,
@@ -243,6 +252,14 @@ async function firstProbe(readiness: StoreReadiness, log: Logger): Promise<() =>
   return () => clearInterval(timer)
 }
 
+/** The group is set as a whole, or not at all. */
+function gatewayOf(config: Config, store: ObjectStore, log: Logger): FileGateway | undefined {
+  const { FILE_GATEWAY_BASE_URL: baseUrl, FILE_GATEWAY_AUDIENCE: audience, OIDC_TOKEN_URL: url, OIDC_CLIENT_ID: clientId, OIDC_CLIENT_SECRET: clientSecret } = config
+  if (baseUrl === undefined || audience === undefined || url === undefined || clientId === undefined || clientSecret === undefined || !config.ROLES.includes('api')) return undefined
+  if (config.production && url.startsWith('http:')) log.warn({ action: 'jobs.promote.plaintext' }, 'OIDC_CLIENT_SECRET goes over http: whoever is in between can read it')
+  return fileGateway({ baseUrl, store, tokens: serviceTokens({ url, clientId, clientSecret, audience }) })
+}
+
 /** What Redis is for can wait, or be done without: the service starts whether it is there or not. */
 async function openRedis({ REDIS_URL: url, ROLES: roles }: Config, log: Logger): Promise<RedisClient | undefined> {
   if (url === undefined || !roles.includes('api')) return undefined
@@ -269,18 +286,21 @@ function healthOf(readiness: StoreReadiness, records: RecordStore, redis: RedisC
   }
 }
 
-interface Dependencies { config: Config, readiness: StoreReadiness, records: RecordStore, redis: RedisClient | undefined, pool: InferencePool }
+interface Dependencies { config: Config, readiness: StoreReadiness, records: RecordStore, redis: RedisClient | undefined, pool: InferencePool, gateway: FileGateway | undefined }
 
 /** What /health looks at. What has no probe is disabled. */
-function probesOf({ config, readiness, records, redis, pool }: Dependencies): Probes {
+function probesOf({ config, readiness, records, redis, pool, gateway }: Dependencies): Probes {
   const { OIDC_ISSUER: issuer, OIDC_JWKS_URL: jwksUrl } = config
   const node = gpuNodeOf(config)
+  const infer = inferServerOf(config)
   return {
     objects: () => readiness.ensure(),
     records: () => records.check(),
     redis: redis && (() => redis.check()),
     oidc: issuer === undefined ? undefined : () => checkKeys({ issuer, jwksUrl }),
+    file_gateway: gateway && (() => gateway.check()),
     gpu_node: node && (() => gpuNodeProbe(node)),
+    infer: infer && (() => inferServerProbe(infer)),
     workers: hasWorkers(config) ? workersProbe(pool) : undefined
   }
 }

@@ -263,6 +263,8 @@ export const variables = {
   WORKER_THREADS: variable('threads of one run; unset: cores divided by workers', integer(1, 1024)),
   WORKER_MAX_JOBS: variable('a worker is replaced after this many runs; 0: never', integer(0), '1000'),
   WORKER_MAX_RSS_BYTES: variable('a worker that holds more memory after a run is replaced; 0: never', integer(0), '4294967296'),
+  INFER_URL: variable('server of the Open Inference Protocol v2 (Triton, KServe, OpenVINO) where models run in place of our workers; unset: here', baseUrl),
+  INFER_TOKEN: variable('bearer token that INFER_URL takes', bearerToken),
   EXEC_TASKS_FILE: variable('JSON file of the commands that the task exec may run; unset: none', anything),
   INFER_MAX_BYTES: variable('largest body of a synchronous inference', integer(1, GIB), '16777216'),
   INFER_TIMEOUT_MS: variable('how long a synchronous inference may take', integer(1, 3_600_000), '30000'),
@@ -369,14 +371,23 @@ function promoteFaults(settings: Settings): string[] {
   ]
 }
 
-function nodeFaults({ ROLES: roles, AI_TRANSFER_MODE: mode, AI_SERVICE_URL: url, AI_INTERNAL_TOKEN: token, OBJECT_STORE: objects, NODE_ENV }: Settings): string[] {
-  const isNode = roles.includes('gpu-node')
+function nodeFaults({ ROLES: does, AI_TRANSFER_MODE: mode, AI_SERVICE_URL: url, AI_INTERNAL_TOKEN: token, OBJECT_STORE: objects, NODE_ENV }: Settings): string[] {
+  const isNode = does.includes('gpu-node')
   return [
     ...(mode === 'remote' && url === undefined ? ['AI_SERVICE_URL is missing: AI_TRANSFER_MODE=remote needs it'] : []),
     ...(mode === 'path' && url !== undefined ? ['AI_SERVICE_URL is set, but AI_TRANSFER_MODE is path: set AI_TRANSFER_MODE=remote, or remove it'] : []),
     ...(mode === 'remote' && isNode ? ['AI_TRANSFER_MODE=remote and ROLES=gpu-node exclude each other: a GPU node runs what it is sent itself'] : []),
     ...(isNode && objects === 'memory' ? ['ROLES=gpu-node needs OBJECT_STORE=fs or s3: workers cannot read the memory of this process'] : []),
     ...(isNode && token === undefined && NODE_ENV === 'production' ? ['AI_INTERNAL_TOKEN is missing: in production a GPU node is not open'] : [])
+  ]
+}
+
+function inferFaults({ INFER_URL: url, INFER_TOKEN: token, DEVICE: device, AI_TRANSFER_MODE: mode, PUBLIC_BASE_URL: ours }: Settings): string[] {
+  if (url === undefined) return token === undefined ? [] : ['INFER_TOKEN is set, but INFER_URL is missing']
+  return [
+    ...(mode === 'remote' ? ['INFER_URL and AI_TRANSFER_MODE=remote exclude each other: jobs go to the one or to the other'] : []),
+    ...(device === 'cuda' || device === 'webgpu' ? [`DEVICE is ${device}, but with INFER_URL models run there: remove one of them`] : []),
+    ...(url === ours ? ['INFER_URL is PUBLIC_BASE_URL: this service cannot have its models run by itself'] : [])
   ]
 }
 
@@ -452,7 +463,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     }
   }
   const settings = parsed as unknown as Settings
-  faults.push(...groupFaults(settings), ...oidcFaults(settings), ...redisFaults(settings), ...promoteFaults(settings), ...nodeFaults(settings))
+  faults.push(...groupFaults(settings), ...oidcFaults(settings), ...redisFaults(settings), ...promoteFaults(settings), ...nodeFaults(settings), ...inferFaults(settings))
   const production = settings.NODE_ENV === 'production'
   if (production) faults.push(...productionFaults(settings, env))
   faults.push(...tokenFaults(settings))

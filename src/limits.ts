@@ -532,3 +532,17 @@ export const NODE_NAME_MAX_CHARACTERS = 255
 export const NODE_EXPIRE_INTERVAL_MS = 60_000
 /** `inputPath` and `outputPath`. */
 export const NODE_PATH_MAX_BYTES = 4096
+
+/** Connecting to an inference server (INFER_URL), and the shortest answers of it: what it is, what a model takes, is it ready? */
+export const OIP_CONNECT_TIMEOUT_MS = 5_000
+export const OIP_METADATA_TIMEOUT_MS = 5_000
+export const OIP_METADATA_MAX_BYTES = 1024 * 1024
+/** What an inference server says of itself and of its models is believed this long, and of so many models. */
+export const OIP_METADATA_MAX_AGE_MS = 30_000
+export const OIP_MODELS_KNOWN_MAX = 256
+/** An answer of an inference server that was begun and does not go on for this long is given up. */
+export const OIP_STALL_TIMEOUT_MS = 30_000
+/** Between probes of a connection to an inference server on which nothing comes. */
+export const OIP_KEEP_ALIVE_MS = 15_000
+/** One answer of an inference server, all outputs together: a worker holds it whole. */
+export const OIP_ANSWER_MAX_BYTES = 1024 * 1024 * 1024

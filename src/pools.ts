@@ -1,7 +1,8 @@
 /**
  * Which pool of workers the configuration asks for: a whole one where models are run here, else one that starts a single worker
  * on the CPU when a model has to be looked at. With AI_TRANSFER_MODE=remote jobs go past that to a GPU node; load checks and
- * synchronous inferences, which are small and are waited for, stay with it.
+ * synchronous inferences, which are small and are waited for, stay with it. With INFER_URL workers prepare and render, and have the
+ * models run there.
  */
 import { join, resolve } from 'node:path'
 import { tmpdir } from 'node:os'
@@ -12,6 +13,7 @@ import { findFfmpeg, HOW_TO_GET_FFMPEG } from './inference/ffmpeg.ts'
 import { createOnDemandPool } from './inference/pool/on-demand.ts'
 import { createPool, type PoolOptions } from './inference/pool/pool.ts'
 import { sizePool } from './inference/pool/sizing.ts'
+import type { ServerAddress } from './inference/oip/ask.ts'
 import type { InferencePool } from './inference/port.ts'
 import type { WorkerSettings } from './inference/protocol.ts'
 import type { NodeAddress } from './inference/remote/ask.ts'
@@ -40,6 +42,12 @@ export function gpuNodeOf(config: Config): NodeAddress | undefined {
   return config.AI_TRANSFER_MODE === 'remote' && url !== undefined && runsJobs(config) ? { url, token } : undefined
 }
 
+/** Where the workers of this process have models run; undefined: they do it themselves, or there are none. */
+export function inferServerOf(config: Config): ServerAddress | undefined {
+  const { INFER_URL: url, INFER_TOKEN: token = null } = config
+  return url !== undefined && hasWorkers(config) ? { url, token } : undefined
+}
+
 /** The same pool where jobs run here; else one that ships them to the GPU node. WORKERS is then how many at once. */
 export function viaGpuNode(config: Config, local: InferencePool, stores: { store: ObjectStore, intents: MultipartIntents }): InferencePool {
   const node = gpuNodeOf(config)
@@ -49,22 +57,26 @@ export function viaGpuNode(config: Config, local: InferencePool, stores: { store
 /** A pool that was not started. `onRestart` is told why a worker was followed by another. @throws where EXEC_TASKS_FILE cannot be used */
 export async function openPool(config: Config, log: Logger, onRestart?: (reason: string) => void): Promise<InferencePool> {
   const execTasks = config.EXEC_TASKS_FILE === undefined ? null : await readExecTasks(config.EXEC_TASKS_FILE)
-  const sizing = sizePool({ workers: config.WORKERS, threads: config.WORKER_THREADS, device: config.DEVICE })
+  const infer = inferServerOf(config) ?? null
+  // a GPU is for models
+  const device = infer === null ? config.DEVICE : 'cpu'
+  const sizing = sizePool({ workers: config.WORKERS, threads: config.WORKER_THREADS, device })
   const ffmpeg = await findFfmpeg(config.workerEnvironment)
   if (ffmpeg === undefined && hasWorkers(config)) log.warn({ action: 'video.ffmpeg.missing' }, `no videos are taken here: ${HOW_TO_GET_FFMPEG}`)
   const settings: WorkerSettings = {
     store: { ...storeSettings(config), DATA_DIR: resolve(config.DATA_DIR) },
     modelCacheDir: resolve(config.MODEL_CACHE_DIR ?? join(config.DATA_DIR, 'models')),
     workDir: join(resolve(config.DATA_DIR), 'work'),
-    device: config.DEVICE,
+    device,
     intraOpNumThreads: sizing.intraOpNumThreads,
     execTasks,
     ffmpeg: ffmpeg ?? null,
-    sessionsMax: SESSIONS_PER_WORKER_MAX
+    sessionsMax: SESSIONS_PER_WORKER_MAX,
+    infer
   }
   const options: PoolOptions = {
     workers: sizing.workers,
-    workersOnGpu: sizing.workersOnGpu,
+    ...(infer === null && { workersOnGpu: sizing.workersOnGpu }),
     isolation: config.WORKER_ISOLATION,
     entry: ENTRY,
     env: { TMPDIR: tmpdir(), ...config.workerEnvironment },

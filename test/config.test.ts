@@ -207,3 +207,25 @@ t.test('secrets that are too short, or the same, are refused without being repea
   t.match(faultsOf({ AI_INTERNAL_TOKEN: 'h ush' }), [/^AI_INTERNAL_TOKEN must consist of/])
   t.match(faultsOf({ AI_INTERNAL_TOKEN: 'hush'.repeat(4), ADMIN_TOKEN: 'hush'.repeat(4) }), [/^AI_INTERNAL_TOKEN equals ADMIN_TOKEN/])
 })
+
+t.test('the settings of promote are all there or none, and the gateway is https in production', async t => {
+  const group = {
+    OIDC_TOKEN_URL: 'https://id.example.com/token/?realm=main', OIDC_CLIENT_ID: 'penstock', OIDC_CLIENT_SECRET: 'secret',
+    FILE_GATEWAY_BASE_URL: 'https://files.example.com/gateway/', FILE_GATEWAY_AUDIENCE: 'files'
+  }
+  t.match(readConfig(group), { ...group, FILE_GATEWAY_BASE_URL: 'https://files.example.com/gateway', PROMOTE_TIMEOUT_MS: 300_000 }, 'a slash at the end of the token endpoint counts')
+  t.match(readConfig({ ...PRODUCTION, ...group }), { production: true })
+  const names = Object.keys(group)
+  for (const name of names) {
+    const [others, alone] = [{ ...group, [name]: '' }, { [name]: group[name as keyof typeof group] }]
+    t.match(faultsOf(others), [new RegExp(`^${name} is missing`)], `without ${name}`)
+    t.same(faultsOf(alone).map(fault => fault.split(' ')[0]), names.filter(each => each !== name), `${name} alone`)
+  }
+  t.same(faultsOf({ PROMOTE_TIMEOUT_MS: '1000' }), [])
+  t.match(faultsOf({ ...PRODUCTION, ...group, FILE_GATEWAY_BASE_URL: 'http://files.example.com' }), [/^FILE_GATEWAY_BASE_URL must be an https address in production/])
+  t.same(faultsOf({ ...group, FILE_GATEWAY_BASE_URL: 'http://files.example.com' }), [])
+  for (const url of ['files.example.com', 'ftp://files.example.com', 'https://files.example.com/?a=b', 'https://files.example.com/#a', 'https://a:b@files.example.com']) {
+    t.match(faultsOf({ ...group, FILE_GATEWAY_BASE_URL: url }), [/^FILE_GATEWAY_BASE_URL must be/], url)
+  }
+  for (const url of ['id.example.com', 'https://id.example.com/#a', 'https://a:b@id.example.com']) t.match(faultsOf({ ...group, OIDC_TOKEN_URL: url }), [/^OIDC_TOKEN_URL must be/], url)
+})

@@ -8,6 +8,7 @@
  *     loop       event-loop delay under 16 uploads
  *     infer      images through the worker pool against a bare loop around onnxruntime-node; --parallel is the workers
  *     video      1080p through a model that changes nothing against ffmpeg alone; --count is the frames
+ *     promote    CPU seconds per GiB of a result on its way from MinIO to a file gateway, against a bare pass-through
  *     jobs       all of the next, each of which can be named alone:
  *       job-dispatch   committed → begun by a worker
  *       job-rows       claims and lists with a thousand jobs in the table and with a million (--count)
@@ -32,6 +33,7 @@ import { defaultWorkers } from '../../src/inference/pool/sizing.ts'
 import { benchInfer } from './infer.ts'
 import { benchLoop } from './loop.ts'
 import { JOB_BENCHMARKS } from './jobs.ts'
+import { benchPromote } from './promote.ts'
 import { format } from './report.ts'
 import type { Report } from './report.ts'
 import { benchRss } from './rss.ts'
@@ -58,6 +60,7 @@ const BENCHMARKS: Record<string, Benchmark> = {
   loop: { run: benchLoop, defaults: { rounds: 5, parallel: 16, sizeMib: 100, store: 'sink' } },
   infer: { run: benchInfer, defaults: { rounds: 5, parallel: defaultWorkers('cpu'), sizeMib: 0, store: 'sink' } },
   video: { run: benchVideo, defaults: { rounds: 3, parallel: 1, sizeMib: 0, store: 'sink', count: 250 } },
+  promote: { run: benchPromote, defaults: { rounds: 5, parallel: 1, sizeMib: 500, store: 'minio' } },
   ...JOB_BENCHMARKS,
   ...FILE_BENCHMARKS
 }

@@ -10,6 +10,7 @@
  * Guests and public forms, who may be anybody, are told that what they may not read is not there. The token of a public form
  * stands in a page for all to see: it brings files and reads those whose (random) id it knows, but lists and changes none.
  */
+import { PenstockError } from '../errors.ts'
 import type { Principal } from '../identity/principal.ts'
 import type { Holder } from '../records/access-port.ts'
 import type { FileRecord } from '../records/jobs-port.ts'
@@ -17,8 +18,18 @@ import type { FileRecord } from '../records/jobs-port.ts'
 type Owned = Pick<FileRecord, 'owner'>
 type Guarded = Pick<FileRecord, 'owner' | 'access'>
 
-export function holderOf({ subject, account }: Principal): Holder {
+/**
+ * A service outside any account is nobody in particular here: what it brought would be that of all such services.
+ * @throws PenstockError RBAC_FORBIDDEN
+ */
+export function holderOf(principal: Principal): Holder {
+  const { subject, account } = principal
+  if (!isSomebody(principal)) throw new PenstockError('RBAC_FORBIDDEN', { message: 'this credential names neither a user nor an account, so no file can be its own' })
   return { subject, account }
+}
+
+function isSomebody({ kind, subject, account }: Principal): boolean {
+  return kind === 'admin' || subject !== null || account !== null
 }
 
 /** Whom a grant of this file to a user is for: a user id is one within an account. */
@@ -27,7 +38,7 @@ export function granteeOf({ owner }: Owned, subject: string): { subject: string,
 }
 
 function owns(principal: Principal, { owner }: Owned): boolean {
-  return principal.kind === 'admin' || (owner.subject === principal.subject && owner.account === principal.account)
+  return principal.kind === 'admin' || (isSomebody(principal) && owner.subject === principal.subject && owner.account === principal.account)
 }
 
 /** What an owner may do beside reading. */

@@ -29,7 +29,7 @@ export interface FileListQuery { limit: number, after?: PageCursor, type?: strin
 
 /** `id` is in the form of a UUID, lower case. All reject with RecordStoreFailed where the records do. */
 export interface FileService {
-  /** @throws SERVICE_BUSY */
+  /** @throws SERVICE_BUSY, RBAC_FORBIDDEN */
   begin(principal: Principal): FileDraft
   /** @throws FILE_NOT_FOUND, RBAC_FORBIDDEN, PERMISSION_CALLBACK_TIMEOUT, PERMISSION_CALLBACK_FAILED */
   read(id: string, reader: Reader): Promise<FileRecord>
@@ -79,7 +79,10 @@ export function createFileService(context: FilesContext): FileService {
   }
 
   return {
-    begin: principal => beginFile(context, principal),
+    begin(principal) {
+      holderOf(principal)
+      return beginFile(context, principal)
+    },
     read,
     async readSigned(id, query) {
       verifySigned(id, query, await secret(), now())

@@ -81,12 +81,13 @@ async function removeInput({ store, records, log }: ExpireContext, { id, staging
 
 /** Looks every NODE_EXPIRE_INTERVAL_MS, one look at a time. */
 export function startExpiring(context: ExpireContext, ttlMs: number): { stop(): Promise<void> } {
-  let looking: Promise<unknown> | undefined
-  const look = (): void => {
-    looking ??= removeExpired(context, new Date(Date.now() - ttlMs))
-      .then(removed => { if (removed > 0) context.log.info({ action: 'node.expired', removed }) })
-      .finally(() => { looking = undefined })
+  let looking: Promise<void> | undefined
+  async function lookOnce(): Promise<void> {
+    const removed = await removeExpired(context, new Date(Date.now() - ttlMs))
+    if (removed > 0) context.log.info({ action: 'node.expired', removed })
+    looking = undefined
   }
+  const look = (): void => { looking ??= lookOnce() }
   const timer = setInterval(look, NODE_EXPIRE_INTERVAL_MS)
   timer.unref()
   look()

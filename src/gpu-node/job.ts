@@ -178,11 +178,12 @@ interface Newest extends AsyncIterable<NodeProcessing> {
 /** The newest line of progress, for one reader; none twice for the same percentage. */
 function newest(): Newest {
   const first: NodeProcessing = { status: 'processing', progress: 0, currentFrame: null, totalFrames: null }
+  const closing = new AbortController()
   let said = 0
   let total: number | null = null
   let line: NodeProcessing | undefined
-  let over = false
-  let wake = (): void => {}
+  let news = Promise.withResolvers<void>()
+  closing.signal.addEventListener('abort', () => news.resolve())
   return {
     first,
     percent: () => said,
@@ -194,18 +195,17 @@ function newest(): Newest {
       if (percent <= said) return
       said = percent
       line = { status: 'processing', progress: percent, ...frames }
-      wake()
+      news.resolve()
     },
-    close() {
-      over = true
-      wake()
-    },
+    close: () => closing.abort(),
     async* [Symbol.asyncIterator]() {
-      while (!over || line !== undefined) {
-        if (line === undefined) await new Promise<void>(resolve => { wake = resolve })
+      for (;;) {
+        await news.promise
         const next = line
+        if (next === undefined) return
         line = undefined
-        if (next !== undefined) yield next
+        if (!closing.signal.aborted) news = Promise.withResolvers()
+        yield next
       }
     }
   }

@@ -17,12 +17,12 @@ function checkInput(expected: readonly TensorMetadata[], { name, datatype, shape
   const input = expected.find(each => each.name === name)
   if (input === undefined) throw invalid(`"${name}" is no input of this model: it has ${namesOf(expected)}`)
   if (input.datatype !== datatype) throw invalid(`input "${name}" is ${datatype}, but the model takes ${input.datatype}`)
-  if (!fits(input.shape, shape)) throw invalid(`input "${name}" has shape [${shape.join(', ')}], but the model takes [${input.shape.join(', ')}]`)
+  if (!shapeFits(input.shape, shape)) throw invalid(`input "${name}" has shape [${shape.join(', ')}], but the model takes [${input.shape.join(', ')}]`)
   if (data.length > maxTensorBytes) throw invalid(`input "${name}" has ${data.length} bytes, but this model takes at most ${maxTensorBytes}`)
 }
 
 /** Graphs without a shape say the same as those of a scalar: there the runtime decides. */
-function fits(expected: readonly number[], shape: readonly number[]): boolean {
+export function shapeFits(expected: readonly number[], shape: readonly number[]): boolean {
   if (expected.length === 0) return true
   return expected.length === shape.length && expected.every((dimension, index) => dimension < 0 || dimension === shape[index])
 }

@@ -11,6 +11,7 @@
  *   stop           ─────────▶  ends when idle
  */
 import type { Ffmpeg } from './ffmpeg.ts'
+import type { ServerAddress } from './oip/ask.ts'
 import type { Execution, InferenceFailureCode, ModelRef, ModelSignature, RunInput, StagedResult, WireTensor } from './port.ts'
 
 /** How the worker opens the bucket: the settings of stores.ts, passed by message so that no secret is in argv or environ. */
@@ -25,6 +26,8 @@ export interface WorkerSettings {
   /** null: no videos here */
   ffmpeg: Ffmpeg | null
   sessionsMax: number
+  /** Where models run in place of this worker; null: here */
+  infer: ServerAddress | null
 }
 
 export interface WorkerRun {

@@ -11,6 +11,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { PenstockError } from '../errors.ts'
+import { mayReadUngranted } from '../files/access.ts'
 import type { Principal } from '../identity/principal.ts'
 import { collected, confirmStored, ask } from '../ingest/publish.ts'
 import { mayReach, ownerOf } from '../ingest/ownership.ts'
@@ -20,7 +21,7 @@ import { encodeTensors, TENSOR_FRAMES } from '../inference/tensor-frames.ts'
 import { QUEUE_FULL_RETRY_AFTER_SECONDS, RECLAIM_ATTEMPTS_MAX, RECLAIM_PAUSE_MS, TENSOR_JSON_MAX_BYTES, TENSOR_RANK_MAX } from '../limits.ts'
 import { putOnce } from '../objects/create-only.ts'
 import { canonicalKey } from '../objects/keys.ts'
-import type { JobRecord, NewJobInput } from '../records/jobs-port.ts'
+import type { FileRecord, JobRecord, NewJobInput } from '../records/jobs-port.ts'
 import type { ActivePlace } from './active-place.ts'
 import { canonicalJson, isDeeperThan, memoKeyOf, sha256Of } from './canonical-json.ts'
 import type { JobsContext } from './context.ts'
@@ -137,9 +138,16 @@ async function ownedInput({ records: { files } }: JobsContext, principal: Princi
 async function findOwned(files: JobsContext['records']['files'], principal: Principal, input: ByRow) {
   if (!('file_id' in input)) return await files.findOwned(input, principal.kind === 'admin' ? undefined : ownerOf(principal))
   const file = await files.get(input.file_id)
-  if (file === undefined || !mayReach(principal, file)) return undefined
+  if (file === undefined || !await mayRead(files, principal, file)) return undefined
   const { id: fileId, sha256, key, size, contentType } = file
   return { fileId, sha256, key, size, contentType }
+}
+
+/** As GET /files/:id has it: what one may read one may give to a model. */
+async function mayRead(files: JobsContext['records']['files'], principal: Principal, file: FileRecord): Promise<boolean> {
+  if (mayReach(principal, file) || mayReadUngranted(principal, file)) return true
+  const { subject, account } = principal
+  return subject !== null && file.access === 'restricted' && await files.isGranted(file.id, { subject, account })
 }
 
 /** The list, a tensor in it, its data, nested once for each dimension. */

@@ -12,7 +12,7 @@
 import { Agent as HttpAgent, request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { PenstockError } from '../errors.ts'
-import { AUTH_RETRY_AFTER_SECONDS, GATEWAY_EXPECT_MIN_BYTES, GATEWAY_EXPECT_TIMEOUT_MS, STREAM_HIGH_WATER_MARK_BYTES } from '../limits.ts'
+import { AUTH_RETRY_AFTER_SECONDS, CHECK_TIMEOUT_MS, GATEWAY_EXPECT_MIN_BYTES, GATEWAY_EXPECT_TIMEOUT_MS, STREAM_HIGH_WATER_MARK_BYTES } from '../limits.ts'
 import { BucketNotFound, ObjectStoreFailed, type ObjectStore, type OpenObject } from '../objects/port.ts'
 import { SendBody } from '../objects/s3-body.ts'
 import type { ServiceTokens } from './promote-token.ts'
@@ -24,7 +24,7 @@ export interface FileGateway {
   /** @throws AUTH_SERVICE_UNAVAILABLE, S3_GET_FAILED, FILE_GATEWAY_UNAVAILABLE; BucketNotFound */
   put(target: string, object: SentObject, signal: AbortSignal): Promise<void>
   /** Is it there? Any answer but one of its own faults says so. Sends no token. */
-  check(signal?: AbortSignal): Promise<void>
+  check(): Promise<void>
 }
 
 export interface FileGatewayOptions { baseUrl: string, tokens: ServiceTokens, store: Pick<ObjectStore, 'open'> }
@@ -59,11 +59,11 @@ export function fileGateway({ baseUrl, tokens, store }: FileGatewayOptions): Fil
       }
       throw new PenstockError('AUTH_SERVICE_UNAVAILABLE', { retryAfterSeconds: AUTH_RETRY_AFTER_SECONDS, cause: new Error('the file gateway refused two tokens, one after the other') })
     },
-    async check(signal) {
+    async check() {
+      const request = send(baseUrl, { method: 'HEAD', signal: AbortSignal.timeout(CHECK_TIMEOUT_MS), headers: { 'user-agent': 'penstock' } })
       const status = await new Promise<number>((resolve, reject) => {
-        const request = send(baseUrl, { method: 'HEAD', ...(signal && { signal }), headers: { 'user-agent': 'penstock' } })
         request.on('response', answer => resolve(statusOf(answer))).on('error', reject).end()
-      })
+      }).finally(() => request.destroy())
       if (status >= 500) throw new Error(`the file gateway answered ${status}`)
     }
   }
@@ -110,7 +110,7 @@ async function transfer({ body, size, disposable = false }: OpenObject, request:
         begin()
         request.once('finish', () => resolve(status))
       })
-      request.once('error', reject).once('close', () => reject(new Error('the file gateway closed the connection')))
+      request.on('error', reject).once('close', () => reject(new Error('the file gateway closed the connection')))
       if (!expect) return void begin()
       request.once('continue', begin).flushHeaders()
       timer = setTimeout(begin, GATEWAY_EXPECT_TIMEOUT_MS)

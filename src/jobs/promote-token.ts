@@ -6,7 +6,8 @@
  *   one that the gateway refused                            is forgotten, unless another took its place already
  *
  * A token that is over at once serves those who waited for it, and is not kept. An answer counts whole or not at all: another
- * status, a redirect, too many bytes, no JSON or no bearer token are failures. Whoever goes takes the fetch from nobody else.
+ * status, a redirect, too many bytes, no JSON or no bearer token are failures. Whoever goes takes the fetch from nobody else; the
+ * last one ends it, so that those who come later do not wait for an endpoint that hangs.
  */
 import { isPenstockError, PenstockError } from '../errors.ts'
 import { AUTH_RETRY_AFTER_SECONDS, SERVICE_TOKEN_ANSWER_MAX_BYTES, SERVICE_TOKEN_EARLY_MS, SERVICE_TOKEN_TIMEOUT_MS } from '../limits.ts'
@@ -32,14 +33,29 @@ interface Fetched { token: string, lifetimeMs: number }
 
 export function serviceTokens(options: ServiceTokenOptions): ServiceTokens {
   let current: { token: string, goodUntil: number } | undefined
-  let fetching: Promise<string> | undefined
+  let fetching: { token: Promise<string>, waiting: number, abandoned: AbortController } | undefined
 
-  async function fetchAnew(): Promise<string> {
+  async function fetchAnew(signal: AbortSignal): Promise<string> {
     const askedAt = performance.now()
-    const { token, lifetimeMs } = await fetchToken(options)
+    const { token, lifetimeMs } = await fetchToken(options, signal)
     const goodUntil = askedAt + lifetimeMs - SERVICE_TOKEN_EARLY_MS
     current = goodUntil > performance.now() ? { token, goodUntil } : undefined
     return token
+  }
+
+  async function share(signal: AbortSignal): Promise<string> {
+    const abandoned = new AbortController()
+    const shared = fetching ??= { token: fetchAnew(abandoned.signal), waiting: 0, abandoned }
+    shared.waiting += 1
+    try {
+      return await untilAborted(shared.token, signal)
+    } finally {
+      shared.waiting -= 1
+      if (shared.waiting === 0) {
+        shared.abandoned.abort()
+        if (fetching === shared) fetching = undefined
+      }
+    }
   }
 
   return {
@@ -47,8 +63,7 @@ export function serviceTokens(options: ServiceTokenOptions): ServiceTokens {
       try {
         signal.throwIfAborted()
         if (current !== undefined && performance.now() < current.goodUntil) return current.token
-        fetching ??= fetchAnew().finally(() => { fetching = undefined })
-        return await untilAborted(fetching, signal)
+        return await share(signal)
       } catch (cause) {
         throw isPenstockError(cause) ? cause : new PenstockError('AUTH_SERVICE_UNAVAILABLE', { retryAfterSeconds: AUTH_RETRY_AFTER_SECONDS, cause })
       }
@@ -67,11 +82,11 @@ function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   })
 }
 
-async function fetchToken({ url, clientId, clientSecret, audience, timeoutMs = SERVICE_TOKEN_TIMEOUT_MS }: ServiceTokenOptions): Promise<Fetched> {
+async function fetchToken({ url, clientId, clientSecret, audience, timeoutMs = SERVICE_TOKEN_TIMEOUT_MS }: ServiceTokenOptions, signal: AbortSignal): Promise<Fetched> {
   const response = await fetch(url, {
     method: 'POST',
     redirect: 'error',
-    signal: AbortSignal.timeout(timeoutMs),
+    signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
     headers: { authorization: basic(clientId, clientSecret), accept: 'application/json' },
     body: new URLSearchParams({ grant_type: 'client_credentials', scope: SCOPE, audience })
   })

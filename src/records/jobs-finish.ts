@@ -34,7 +34,7 @@ async function insertResult({ now }: Records, trx: RecordsTransaction, job: JobR
     size: result.size,
     sha256: result.sha256,
     key: result.key,
-    access: 'account',
+    access: 'restricted',
     subject: job.subject,
     account: job.account,
     client_id: job.client_id,

@@ -40,6 +40,8 @@ const library = (text: string): string[] => [
   `alter table files add column media_folder ${text}`,
   `alter table files add column media_name ${text}`,
   namePastResults(),
+  // a job is its owner's alone, and so is what it made
+  `update files set access = 'restricted' where id in (select file_id from job_results)`,
   'create index files_media on files (account, subject, media_folder, created_at, id) where media_folder is not null',
   'create index files_media_name on files (account, subject, media_name) where media_name is not null',
   `create table media_uploads (

@@ -545,7 +545,7 @@ function completion(t: Test, make: MakeDatabase): void {
       { name: 'third', sha256: 'a1', key: 'canonical/a1', size: 3, contentType: 'image/png' }
     ])
     const file = await store.files.get(job.results[0]!.fileId)
-    t.match(file, { id: job.results[0]!.fileId, filename: 'b.png', contentType: 'image/png', size: 3, sha256: 'b2', key: 'canonical/b2', access: 'account', owner: ada })
+    t.match(file, { id: job.results[0]!.fileId, filename: 'b.png', contentType: 'image/png', size: 3, sha256: 'b2', key: 'canonical/b2', access: 'restricted', owner: ada })
     t.equal(new Set(job.results.map(({ fileId }) => fileId)).size, 3)
     t.strictSame((await all(store, id)).at(-1)?.data, { jobId: id })
     t.equal((await all(store, id)).at(-1)?.event, 'generation_complete')

@@ -60,7 +60,7 @@ GET    /extensions                                                  401  401  40
 GET    /extensions/:id/versions                  alice's            401  401  401  403  200  200  200  200  200  200  200  200  200  200  403  403  403  200
 
 POST   /api/v1/jobs                                                 401  401  401  403  202  202  202  202  403  202  202  202  202  403  403  403  403  202
-POST   /api/v1/jobs                              alice's            401  401  401  403  202  202  202  404= 403  202  404= 404= 404= 403  403  403  403  404=
+POST   /api/v1/jobs                              alice's            401  401  401  403  202  202  202  404= 403  202  404= 404= 202  403  403  403  403  404=
 POST   /generate/:model                                             401  401  401  403  202  202  202  202  403  202  202  202  202  403  403  403  403  202
 GET    /api/v1/jobs                                                 401  401  401  403  200  200  200  200  403  200  200  200  200  403  403  403  403  200
 GET    /api/v1/queue                                                401  401  401  403  200  200  200  200  403  200  200  200  200  403  403  403  403  200
@@ -74,6 +74,7 @@ POST   /api/v1/jobs/:id/retry                    alice's            401  401  40
 DELETE /api/v1/jobs/:id                          alice's            401  401  401  403  204  204  204  404= 403  204  404= 404= 404= 403  403  403  403  404=
 GET    /api/v1/jobs/:id/results/:name            alice's            401  401  401  403  200  200  200  404= 403  200  404= 404= 404= 403  403  403  403  404=
 POST   /api/v1/jobs/:id/download-tokens          alice's            401  401  401  403  200  200  200  404= 403  200  404= 404= 404= 403  403  403  403  404=
+POST   /api/v1/jobs/:id/promote                  alice's            401  401  401  403  200  200  200  404= 403  200  404= 404= 404= 403  403  403  403  404=
 GET    /api/v1/downloads/:token                  alice's            200
 GET    /api/v1/downloads/:token                  nobody's           404
 
@@ -262,6 +263,12 @@ const CALLS: Record<string, Prepare> = {
   'DELETE /api/v1/jobs/:id': aboutJob('queued'),
   'GET /api/v1/jobs/:id/results/:name': aboutJob('completed'),
   'POST /api/v1/jobs/:id/download-tokens': aboutJob('completed', path => json(path, { name: RESULT })),
+  // one that was promoted before: there is no gateway
+  'POST /api/v1/jobs/:id/promote': async (seeder, whose, path) => {
+    const owner = ownerOf(whose)
+    const id = owner === undefined ? randomUUID() : await seeder.promoted(owner, 'a/b.json')
+    return json(filled(path, { id }), { source: RESULT, target_object_key: 'a/b.json' })
+  },
   'GET /api/v1/downloads/:token': async (seeder, whose, path) => {
     const owner = ownerOf(whose)
     return { path: filled(path, { token: owner === undefined ? randomUUID() : await seeder.download(owner) }) }

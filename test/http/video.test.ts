@@ -7,6 +7,8 @@ import { BOUNDARY, file, form, type FormPart } from '../support/multipart.ts'
 import { ADMIN, startApp } from '../support/start-app.ts'
 import { startJobs, type JobsEdge } from '../support/start-jobs.ts'
 
+t.setTimeout(300_000)
+
 interface Sent { status: number, body: any } // eslint-disable-line typescript/no-explicit-any
 
 async function send(url: string, parts: readonly FormPart[], headers: Record<string, string> = {}): Promise<Sent> {
@@ -115,7 +117,7 @@ t.test('a result is named, and played in any range; so is the original', async t
 
 const video = await ffmpegOrSkip(t)
 if (video !== undefined) {
-  t.test('from the video to the result, with what happens in between', { timeout: 120_000 }, async t => {
+  t.test('from the video to the result, with what happens in between', { timeout: 240_000 }, async t => {
     const { env } = video
     const app = await startApp(t, { ...env, ROLES: 'api,worker', WORKERS: '1', DEVICE: 'cpu', DEFAULT_VIDEO_MODEL: 'identity-image' })
     t.same(app.logged('video.ffmpeg.missing'), [])

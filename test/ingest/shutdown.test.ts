@@ -1,13 +1,16 @@
 import t from 'tap'
 import assert from 'node:assert/strict'
-import { randomBytes, randomUUID } from 'node:crypto'
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { createServer, type AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { keysOf, nothingLeft } from '../support/nothing-left.ts'
 import { eventually, rawClient, uploadHead, type RawClient } from '../support/raw-client.ts'
 import { spawnService, startService, type ListeningService } from '../support/service-process.ts'
 
 const body = randomBytes(400_000)
 const size = String(body.length)
+const MANY = 32
+const MANY_GRACE_MS = 60_000
 
 /** An upload of which the first half has arrived. */
 async function halfAnUpload(service: ListeningService, uploadId = randomUUID()): Promise<RawClient> {
@@ -39,6 +42,33 @@ t.test('an upload that can end within the grace is answered, and its bytes are t
   t.same(await keysOf(service), [key])
   const next = await startService(t, { DATA_DIR: service.dataDir })
   t.equal((await next.call('/finalize', JSON.stringify({ key }), { 'content-type': 'application/json' })).status, 200)
+})
+
+t.test('SIGTERM under 32 uploads: it ends within the grace, and all that were answered are there, whole', async t => {
+  const service = await startService(t, { SHUTDOWN_GRACE_MS: String(MANY_GRACE_MS) })
+  const clients = await Promise.all(Array.from({ length: MANY }, () => halfAnUpload(service)))
+  await eventually(() => assert.equal(service.logged('ingest.upload.put_start').length, MANY), MANY_GRACE_MS)
+  const startedAt = performance.now()
+  await signal(service)
+  // one after the other, as they would come from far away
+  const answers = await Promise.all(clients.map(async (client, index) => {
+    for (let sent = 200_000; sent < body.length; sent += 50_000) {
+      client.send(body.subarray(sent, sent + 50_000))
+      await delay(index)
+    }
+    return await client.answer()
+  }))
+  t.same(answers.map(({ status }) => status), Array.from({ length: MANY }, () => 200))
+  t.equal(await service.ended, 0)
+  t.ok(performance.now() - startedAt < MANY_GRACE_MS, 'within the grace')
+  t.same(service.logged('ingest.upload.refused'), [])
+  const keys = answers.map(answer => (JSON.parse(answer.body) as { upload: { key: string } }).upload.key)
+  t.same(await keysOf(service), keys.toSorted())
+  const next = await startService(t, { DATA_DIR: service.dataDir })
+  for (const key of keys) {
+    const answer = await next.call('/finalize', JSON.stringify({ key }), { 'content-type': 'application/json' })
+    t.match(answer, { status: 200, body: { contentHash: createHash('sha256').update(body).digest('hex') } })
+  }
 })
 
 t.test('one that cannot is cut off at the end of the grace and leaves nothing', async t => {

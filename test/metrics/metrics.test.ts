@@ -5,7 +5,10 @@ import { addGauges } from '../../src/metrics/gauges.ts'
 import { createMetrics } from '../../src/metrics/metrics.ts'
 import { CHECK_TIMEOUT_MS } from '../../src/limits.ts'
 import type { HealthReport } from '../../src/http/health/probing.ts'
-import { jobWorld } from '../support/job-world.ts'
+import { InferenceFailed } from '../../src/inference/port.ts'
+import type { JobObserver } from '../../src/jobs/observer.ts'
+import { createJobService } from '../../src/jobs/service.ts'
+import { ALICE, jobWorld } from '../support/job-world.ts'
 import { eventually, rawClient, uploadHead } from '../support/raw-client.ts'
 import { ADMIN, startApp } from '../support/start-app.ts'
 
@@ -102,19 +105,32 @@ t.test('requests are counted by the pattern of their route, so that nobody makes
   })
 })
 
+function waited({ waitedSeconds }: { waitedSeconds: number }): string {
+  return waitedSeconds >= 0 && waitedSeconds < 60 ? 'soon' : 'late'
+}
+
 t.test('jobs are counted by whoever brings them to their end', async t => {
-  const seen: unknown[] = []
-  const observer = {
-    claimed: ({ waitedSeconds }: { waitedSeconds: number }) => void seen.push(['claimed', waitedSeconds < 60]),
-    started: ({ waitedSeconds }: { waitedSeconds: number }) => void seen.push(['started', waitedSeconds < 60]),
-    ran: ({ model, seconds }: { model: string, seconds: number }) => void seen.push(['ran', model, seconds < 60]),
-    ended: (job: { model: string, status: string }) => void seen.push(['ended', job.model, job.status])
+  const seen: string[] = []
+  const observer: JobObserver = {
+    claimed: job => void seen.push(`claimed ${waited(job)}`),
+    started: job => void seen.push(`started ${waited(job)}`),
+    ran: ({ model }) => void seen.push(`ran ${model}`),
+    ended: ({ model, status }) => void seen.push(`${model} ${status}`)
   }
-  const world = await jobWorld(t)
+  const world = await jobWorld(t, { env: { JOB_MAX_ATTEMPTS: '1' } })
+  const service = createJobService({ ...world, observer })
+  const waiting = await world.create({ cache: false })
+  for (let n = 0; n < 2; n++) await service.cancel(ALICE, waiting.id)
+  t.same(seen, ['identity cancelled'], 'cancelled while it waited, and counted once')
+
+  world.pool.play(run => run.finish('1'))
   world.run({ observer })
   await world.ended((await world.create({ cache: false })).id)
-  await eventually(() => assert.equal(seen.length, 4))
-  t.same(seen, [['claimed', true], ['started', true], ['ran', 'identity', true], ['ended', 'identity', 'completed']])
+  await eventually(() => assert.deepEqual(seen, ['identity cancelled', 'claimed soon', 'started soon', 'ran identity', 'identity completed']))
+  seen.length = 0
+  world.pool.play(async run => run.fail(new InferenceFailed('invalid_input', 'so it is')))
+  await world.ended((await world.create({ cache: false })).id)
+  await eventually(() => assert.deepEqual(seen, ['claimed soon', 'started soon', 'ran identity', 'identity failed']))
 })
 
 const report: HealthReport = { status: 'healthy', modelLoaded: true, dependencies: {} as HealthReport['dependencies'] }

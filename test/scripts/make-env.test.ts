@@ -22,7 +22,7 @@ t.test('npm run env writes fresh secrets that only the owner can read, and never
   t.equal((await makeEnv(second)).code, 0)
   t.equal(statSync(first).mode & 0o777, 0o600)
   const [one, two] = [first, second].map(file => parseEnv(readFileSync(file, 'utf8')))
-  t.same(Object.keys(one ?? {}).toSorted(), ['ADMIN_TOKEN', 'MINIO_ROOT_PASSWORD', 'MINIO_ROOT_USER', 'POSTGRES_PASSWORD'])
+  t.same(Object.keys(one ?? {}).toSorted(), ['ADMIN_TOKEN', 'AI_INTERNAL_TOKEN', 'GRAFANA_PASSWORD', 'METRICS_TOKEN', 'MINIO_ROOT_PASSWORD', 'MINIO_ROOT_USER', 'POSTGRES_PASSWORD', 'SIGNED_URL_SECRET', 'WEBHOOK_SECRET'])
   for (const [name, value] of Object.entries(one ?? {})) t.not(value, two?.[name], `${name} is drawn each time`)
   t.match(one?.POSTGRES_PASSWORD, /^[0-9a-f]{48}$/, 'it stands in an address')
   t.doesNotThrow(() => readConfig({ ...one, NODE_ENV: 'production' }), 'production takes the token')

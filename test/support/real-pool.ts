@@ -43,7 +43,7 @@ export async function makeBucket(t: Test): Promise<Bucket> {
   const work = join(folder, 'work')
   return {
     folder, store,
-    settings: { store: { ...storeSettings(config) }, modelCacheDir: join(folder, 'models'), workDir: work, device: 'cpu', intraOpNumThreads: 1, execTasks: null, ffmpeg: null, sessionsMax: 2 },
+    settings: { store: { ...storeSettings(config) }, modelCacheDir: join(folder, 'models'), workDir: work, device: 'cpu', intraOpNumThreads: 1, execTasks: null, ffmpeg: null, sessionsMax: 2, infer: null },
     async model(name) {
       const bytes = await readFile(join(BUILT_IN, name, '1', 'model.onnx'))
       const manifest = JSON.parse(await readFile(join(BUILT_IN, name, '1', 'model.json'), 'utf8')) as { task: string }

@@ -22,7 +22,7 @@ export interface ScriptedPool {
 export type ScriptedOptions = Partial<PoolOptions> & { start?: StartScript }
 
 export const settings = (start: StartScript = {}): WorkerSettings =>
-  ({ store: {}, modelCacheDir: '', workDir: '', device: 'cpu', intraOpNumThreads: 1, execTasks: start, ffmpeg: null, sessionsMax: 1 })
+  ({ store: {}, modelCacheDir: '', workDir: '', device: 'cpu', intraOpNumThreads: 1, execTasks: start, ffmpeg: null, sessionsMax: 1, infer: null })
 
 export const MODEL = { name: 'm', version: '1', sha256: '0'.repeat(64), key: 'k', size: 1, task: 'tensor', manifest: {} }
 

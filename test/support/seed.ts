@@ -25,6 +25,8 @@ export interface Seeder {
   model(name: string, task?: string): Promise<void>
   /** A completed one has one result, of these bytes. */
   job(owner: Owner, status: 'queued' | 'failed' | 'completed', bytes?: Uint8Array): Promise<JobRecord>
+  /** A completed job whose result was promoted to this key; its id. */
+  promoted(owner: Owner, target: string): Promise<string>
   /** The token of a one-time download of a result of this owner's. */
   download(owner: Owner): Promise<string>
   /** A file, which these users of the same account may read as well; its id. */
@@ -99,6 +101,13 @@ export function seederOf(t: Test, app: StartedApp): Seeder {
       const claim = await records.objects.claim({ ...stored, contentType: 'application/octet-stream' })
       await store.put(row.key, Buffer.alloc(row.size), { size: row.size })
       await records.models.add({ ...stored, name, version: row.version, task: row.task, manifest: row.manifest, signature: row.signature, claim: claim ?? null })
+    },
+    async promoted(owner, target) {
+      const { id, results: [result] } = await job(owner, 'completed')
+      const promotion = { jobId: id, source: RESULT, target, size: result!.size, sha256: result!.sha256 }
+      await records.promotions.begin(promotion, { token: id, leaseMs: 60_000 }, 0)
+      await records.promotions.record(promotion, id)
+      return id
     },
     async download(owner) {
       const { results } = await job(owner, 'completed')

@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { pino } from 'pino'
+import { pino, type Logger } from 'pino'
 import type { Test } from 'tap'
 import { buildApp, type App } from '../../src/app.ts'
 import { readConfig, type Config } from '../../src/config.ts'
@@ -26,12 +26,17 @@ export interface Answer { status: number, headers: Headers, body: any } // eslin
 
 export const ADMIN = { 'x-alga-admin': 'true' }
 
+/** What tests look at: every line as it is, nothing taken out. */
+function plainLogger(destination: { write(line: string): void }): Logger {
+  return pino({ level: 'debug', base: null, formatters: { level: label => ({ level: label }) } }, destination)
+}
+
 /** Defaults: fs + SQLite in a temporary folder, no workers, no rate limits. `env` overrides by variable name. */
-export async function startApp(t: Test, env: Record<string, string> = {}): Promise<StartedApp> {
+export async function startApp(t: Test, env: Record<string, string> = {}, makeLogger = plainLogger): Promise<StartedApp> {
   const dataDir = env.DATA_DIR ?? await mkdtemp(join(tmpdir(), 'penstock-'))
   const config = readConfig({ PORT: '0', ROLES: 'api', EXT_BUNDLES_RATELIMIT_MAX: '0', REFUSED_RATE_LIMIT_MAX: '0', FILES_UPLOAD_RATE_LIMIT_MAX: '0', FILES_DOWNLOAD_RATE_LIMIT_MAX: '0', SHUTDOWN_GRACE_MS: '500', ...env, DATA_DIR: dataDir })
   const logs: Record<string, unknown>[] = []
-  const log = pino({ level: 'debug', base: null, formatters: { level: label => ({ level: label }) } }, { write: (line: string) => { logs.push(JSON.parse(line) as Record<string, unknown>) } })
+  const log = makeLogger({ write: line => { logs.push(JSON.parse(line) as Record<string, unknown>) } })
   const app = await buildApp(config, log)
   const url = await app.start()
   t.teardown(async () => {

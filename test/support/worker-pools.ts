@@ -21,7 +21,7 @@ export async function startWorkerPools(t: Test, more: Partial<WorkerSettings> = 
   const store = fsObjectStore({ root: join(folder, 'objects') })
   await store.createBucket()
   const settings: WorkerSettings = {
-    store: { OBJECT_STORE: 'fs', DATA_DIR: folder }, modelCacheDir: join(folder, 'models'), workDir: join(folder, 'work'), device: 'cpu', intraOpNumThreads: 1, execTasks: null, ffmpeg: null, sessionsMax: 2, ...more
+    store: { OBJECT_STORE: 'fs', DATA_DIR: folder }, modelCacheDir: join(folder, 'models'), workDir: join(folder, 'work'), device: 'cpu', intraOpNumThreads: 1, execTasks: null, ffmpeg: null, sessionsMax: 2, infer: null, ...more
   }
   const options: Omit<PoolOptions, 'log' | 'onRestart'> = { workers: 1, isolation: 'process', entry: ENTRY, env: { PATH: '/usr/bin:/bin' }, settings, maxJobs: 0, maxRssBytes: 0, cancelGraceMs: 2000, queueMax: 10, startTimeoutMs: 60_000 }
   async function object(bytes: Uint8Array, name: 'object' | 'model.onnx') {

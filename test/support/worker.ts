@@ -44,7 +44,7 @@ export async function startTestWorker(t: Test, overrides: Partial<WorkerSettings
   const store = fsObjectStore({ root: join(folder, 'objects') })
   await store.createBucket()
   const settings: WorkerSettings = {
-    store: {}, modelCacheDir: join(folder, 'models'), workDir: join(folder, 'work'), device: 'cpu', intraOpNumThreads: 1, execTasks: null, ffmpeg: null, sessionsMax: 2, ...overrides
+    store: {}, modelCacheDir: join(folder, 'models'), workDir: join(folder, 'work'), device: 'cpu', intraOpNumThreads: 1, execTasks: null, ffmpeg: null, sessionsMax: 2, infer: null, ...overrides
   }
   const said: FromWorker[] = []
   const waiting = new Set<(message: FromWorker) => void>()

@@ -11,7 +11,7 @@ import type { Logger } from 'pino'
 import { HEALTH_INTERVAL_MS } from '../../limits.ts'
 import { sharedCheck } from '../shared-check.ts'
 
-export const DEPENDENCIES = ['objects', 'records', 'redis', 'oidc', 'file_gateway', 'gpu_node', 'workers'] as const
+export const DEPENDENCIES = ['objects', 'records', 'redis', 'oidc', 'file_gateway', 'gpu_node', 'infer', 'workers'] as const
 export type Dependency = typeof DEPENDENCIES[number]
 
 const VITAL: readonly Dependency[] = ['objects', 'records']

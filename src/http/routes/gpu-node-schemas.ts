@@ -14,7 +14,7 @@ export const NodeFields = Type.Object({ jobId: JobId, model: Type.Optional(Model
 export type NodeFields = Static<typeof NodeFields>
 
 export const NodeForm = Type.Object({
-  jobId: JobId,
+  jobId: Type.Optional(Type.String({ pattern: NODE_JOB_ID, description: 'required; not that of a job under way' })),
   model: Type.Optional(Model),
   params: Type.Optional(Type.String({ description: 'JSON object' })),
   video: Type.Optional(Type.String({ format: 'binary', description: 'a video; what has no ending of one is taken for `.mp4`' })),

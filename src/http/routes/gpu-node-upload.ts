@@ -22,7 +22,10 @@ const VIDEO_TYPES: Readonly<Record<string, string>> = {
 }
 const MEDIA_TYPE = /^[a-z0-9!#$&^_.+-]{1,127}\/[a-z0-9!#$&^_.+-]{1,127}$/
 
-export interface ReceivedJob { job: NodeJob, checked: CheckedRequest }
+/** `gone` aborts when the client has gone before it was answered. */
+export interface ReceivedJob { job: NodeJob, checked: CheckedRequest, gone: AbortSignal }
+
+type BegunJob = Omit<ReceivedJob, 'gone'>
 
 function invalid(message: string): PenstockError {
   return new PenstockError('INVALID_MULTIPART', { message })
@@ -42,7 +45,7 @@ export async function receiveNodeJob({ node, config }: { node: GpuNode, config: 
       writeContinue(request, reply)
       const received = await receive(node, config, request, body, begun => { job = begun })
       body.release(true)
-      return received
+      return { ...received, gone: signal }
     } catch (error) {
       body.release(false)
       await job?.end()
@@ -53,10 +56,10 @@ export async function receiveNodeJob({ node, config }: { node: GpuNode, config: 
   })
 }
 
-async function receive(node: GpuNode, config: Config, request: FastifyRequest, body: MultipartBody, onBegun: (job: NodeJob) => void): Promise<ReceivedJob> {
+async function receive(node: GpuNode, config: Config, request: FastifyRequest, body: MultipartBody, onBegun: (job: NodeJob) => void): Promise<BegunJob> {
   const fields: Record<string, unknown> = {}
   const files: string[] = []
-  let begun: ReceivedJob | undefined
+  let begun: BegunJob | undefined
   for await (const part of body.parts()) {
     if (part.type === 'field') {
       if (begun !== undefined) throw invalid(`${shown(part.fieldname)} must stand before the files`)
@@ -73,7 +76,7 @@ async function receive(node: GpuNode, config: Config, request: FastifyRequest, b
   return begun
 }
 
-async function begin(node: GpuNode, request: FastifyRequest, fields: Record<string, unknown>, video: boolean, onBegun: (job: NodeJob) => void): Promise<ReceivedJob> {
+async function begin(node: GpuNode, request: FastifyRequest, fields: Record<string, unknown>, video: boolean, onBegun: (job: NodeJob) => void): Promise<BegunJob> {
   const { jobId, ...wanted } = checkedFields(request, fields)
   const job = node.begin(jobId)
   onBegun(job)

@@ -7,20 +7,17 @@ import type { FastifyInstance, FastifyReply, onRequestAsyncHookHandler } from 'f
 import type { Config } from '../../config.ts'
 import { PenstockError } from '../../errors.ts'
 import { attachment } from '../../files/content-disposition.ts'
-import type { NodeJob } from '../../gpu-node/job.ts'
 import type { Place } from '../../gpu-node/paths.ts'
-import type { CheckedRequest } from '../../gpu-node/request.ts'
 import type { GpuNode } from '../../gpu-node/service.ts'
 import { NODE_LINES } from '../../inference/remote/lines.ts'
 import { BUSY_RETRY_AFTER_SECONDS } from '../../limits.ts'
-import { clientGone } from '../client-gone.ts'
 import { refuseOtherMethods } from '../method-not-allowed.ts'
 import { takeMultipart } from '../multipart.ts'
 import { whileWaiting } from '../while-waiting.ts'
 import {
   askedBy, CancelBody, cancelErrors, Cancelled, NodeBody, NodeForm, NodeLines, NodeRequestHeaders, NodeResultBytes, NodeResultParams, processErrors, processUploadErrors, resultErrors
 } from './gpu-node-schemas.ts'
-import { receiveNodeJob } from './gpu-node-upload.ts'
+import { receiveNodeJob, type ReceivedJob } from './gpu-node-upload.ts'
 
 export interface GpuNodeRoutesOptions {
   node: GpuNode
@@ -31,11 +28,6 @@ export interface GpuNodeRoutesOptions {
 }
 
 const nodeTag = { tags: ['gpu-node'], security: [{ bearer: [] }] }
-
-/** What the headers say of the model. */
-export function asked(headers: NodeRequestHeaders): Pick<NodeRequest, 'task' | 'version' | 'sha256'> {
-  return { task: headers[NODE_HEADERS.task], version: headers[NODE_HEADERS.version], sha256: headers[NODE_HEADERS.sha256] }
-}
 
 export async function gpuNodeRoutes(app: FastifyInstance, options: GpuNodeRoutesOptions): Promise<void> {
   await app.register(uploadRoute, options)
@@ -69,7 +61,7 @@ async function uploadRoute(app: FastifyInstance, options: GpuNodeRoutesOptions):
     }
   }, async (request, reply) => {
     const received = await receiveNodeJob(options, request, reply)
-    return received === undefined ? reply : sendLines(reply, received.job, received.checked)
+    return received === undefined ? reply : sendLines(reply, received)
   })
 }
 
@@ -94,7 +86,7 @@ async function otherRoutes(app: FastifyInstance, options: GpuNodeRoutesOptions):
       signal.addEventListener('abort', gone)
       try {
         await job.read(places.input, isVideo(inputPath) ? 'video/mp4' : 'application/octet-stream', config.MAX_FILE_SIZE_MB * 1024 * 1024)
-        return { job, checked, output: places.output }
+        return { job, checked, gone: signal, output: places.output }
       } catch (error) {
         await job.end()
         throw error
@@ -102,7 +94,7 @@ async function otherRoutes(app: FastifyInstance, options: GpuNodeRoutesOptions):
         signal.removeEventListener('abort', gone)
       }
     })
-    return begun === undefined ? reply : sendLines(reply, begun.job, begun.checked, begun.output)
+    return begun === undefined ? reply : sendLines(reply, begun)
   })
 
   app.get<{ Params: NodeResultParams }>('/result/:jobId', {
@@ -134,7 +126,7 @@ function isVideo(path: string): boolean {
 }
 
 /** The job begins when its first line is read. */
-function sendLines(reply: FastifyReply, job: NodeJob, checked: CheckedRequest, output?: Place): FastifyReply {
+function sendLines(reply: FastifyReply, { job, checked, gone, output }: ReceivedJob & { output?: Place }): FastifyReply {
   let begun = false
   async function* text(): AsyncGenerator<string, void, undefined> {
     begun = true
@@ -144,7 +136,6 @@ function sendLines(reply: FastifyReply, job: NodeJob, checked: CheckedRequest, o
       await job.end()
     }
   }
-  const gone = clientGone(reply)
   const onGone = (): void => {
     job.stop('client_gone')
     if (!begun) void job.end()

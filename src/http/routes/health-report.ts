@@ -31,7 +31,7 @@ const up = { status: 'up', latency_ms: 2, checked_at: '2026-01-01T12:00:00.000Z'
 const disabled = { status: 'disabled', latency_ms: null, checked_at: null }
 const example = {
   status: 'healthy', version: '0.1.0', uptime_s: 3600, device: 'cpu', model_loaded: true,
-  dependencies: { objects: up, records: up, redis: disabled, oidc: disabled, file_gateway: disabled, gpu_node: disabled, workers: up }
+  dependencies: { objects: up, records: up, redis: disabled, oidc: disabled, file_gateway: disabled, gpu_node: disabled, infer: disabled, workers: up }
 }
 
 const Working = Type.Object({ status: Type.Union([Type.Literal('healthy'), Type.Literal('degraded')], { description: 'degraded: something is down that can be done without, or no model is loaded' }), ...facts }, { examples: [example] })

@@ -96,7 +96,10 @@ export const IdempotencyHeaders = Type.Object({
 export interface IdempotencyHeaders { 'idempotency-key'?: string }
 
 const Result = Type.Object({ name: Type.String(), file_id: Type.String(), url: Type.String(), size: Type.Integer(), sha256: Sha256, content_type: Type.String() })
-export const Promoted = Type.Object({ job_id: Type.String(), source: Type.String(), target_object_key: Type.String(), size: Type.Integer(), sha256: Sha256, promoted_at: Time }, { description: 'a copy at the file gateway' })
+export const Promoted = Type.Object({ job_id: Type.String(), source: Type.String(), target_object_key: Type.String(), size: Type.Integer(), sha256: Sha256, promoted_at: Time }, {
+  description: 'the copy at the file gateway',
+  examples: [{ job_id: jobId, source: 'image.png', target_object_key: 'campaigns/2026/hero.png', size: 9, sha256, promoted_at: '2026-01-31T12:05:00.000Z' }]
+})
 const StageTiming = Type.Object({ started_at: Time, finished_at: Nullable(Time), duration_ms: Nullable(Type.Integer()) })
 
 const jobProperties = {

@@ -65,14 +65,19 @@ export const InferRequest = Type.Object({
 })
 export type InferRequest = Static<typeof InferRequest>
 
-export const InferAnswer = Type.Object({
+const JsonAnswer = Type.Object({
   model_name: Type.String(), model_version: Type.String(), id: Type.Optional(Type.String()),
   outputs: Type.Array(Type.Object({ name: Type.String(), shape: Shape, datatype: Datatype, parameters: Type.Optional(Parameters), data: Type.Optional(Type.Array(Type.Unknown())) }))
 }, {
-  description: 'JSON, or JSON and behind it the data of the outputs that were asked for as binary',
-  headers: { 'Inference-Header-Content-Length': { type: 'integer', description: 'bytes of JSON, where binary data stand behind it' } },
   examples: [{ model_name: 'identity', model_version: '1', id: '1', outputs: [{ name: 'y', datatype: 'FP32', shape: [1, 2], data: [1, 2.5] }] }]
 })
+
+/** It is written by hand: see oip-tensors.ts. */
+export const InferAnswer = {
+  description: 'JSON, or JSON and behind it the data of the outputs that were asked for as binary',
+  headers: { 'Inference-Header-Content-Length': { type: 'integer', description: 'bytes of JSON, where binary data stand behind it' } },
+  content: { 'application/json': { schema: JsonAnswer }, 'application/octet-stream': { schema: {} } }
+}
 
 export const IndexRequest = Type.Union([
   Type.Object({ ready: Type.Optional(Type.Boolean({ description: 'only those that are loaded' })) }, { additionalProperties: true }),

@@ -125,7 +125,7 @@ async function streamRoute(app: FastifyInstance, { jobs, store, guards }: JobRou
       ...route.schema, ...video,
       summary: 'The video itself, for a player',
       description: 'Conditions and one range as RFC 9110 has them.',
-      produces: ['application/octet-stream'],
+      produces: ['*/*'],
       response: { 200: FileBytes, 206: FileRange, 304: NotModified }
     }
   }, send)

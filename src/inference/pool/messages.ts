@@ -16,7 +16,7 @@ function shaped<T>(fields: { [Name in keyof T]: (value: unknown) => value is T[N
 }
 
 const CODES: ReadonlySet<string> = new Set<InferenceFailureCode>([
-  'invalid_input', 'invalid_model', 'worker_lost', 'storage_failed', 'resource_exhausted', 'timeout', 'cancelled', 'internal_error'
+  'invalid_input', 'invalid_model', 'worker_lost', 'storage_failed', 'resource_exhausted', 'node_failed', 'timeout', 'cancelled', 'internal_error'
 ])
 const isCode = (value: unknown): value is InferenceFailureCode => isText(value) && CODES.has(value)
 const isDatatype = (value: unknown): value is TensorMetadata['datatype'] => isText(value)

@@ -118,8 +118,8 @@ export function imageSize({ name, layout, channels }: ImageSpec, { shape }: Wire
   return { width, height }
 }
 
-/** Where pixels go to: the byte of channel 0 of the first, and how far the next row is. */
-export interface Target { bytes: Uint8Array, start: number, down: number }
+/** Where pixels go to: the first byte of the first, and how far the next row is. `reversed`: the last channel comes first. */
+export interface Target { bytes: Uint8Array, start: number, down: number, reversed?: boolean }
 
 /**
  * Makes bytes of the region of a tensor. What lies outside the range is the nearest that lies in it, infinity too;
@@ -128,7 +128,7 @@ export interface Target { bytes: Uint8Array, start: number, down: number }
  */
 export function imageDecoder(spec: ImageSpec): (tensor: WireTensor, region: { left: number, top: number, width: number, height: number }, target: Target) => void {
   const { channels, layout, range, mean, std } = spec
-  return (tensor, { left, top, width, height }, { bytes, start, down }) => {
+  return (tensor, { left, top, width, height }, { bytes, start, down, reversed = false }) => {
     const size = imageSize(spec, tensor)
     const { buffer, byteOffset, byteLength } = tensor.data
     const data = spec.datatype === 'FP32' ? new Float32Array(buffer, byteOffset, byteLength / 4) : spec.datatype === 'FP16' ? new Float16Array(buffer, byteOffset, byteLength / 2) : tensor.data
@@ -136,9 +136,10 @@ export function imageDecoder(spec: ImageSpec): (tensor: WireTensor, region: { le
     for (let channel = 0; channel < channels; channel += 1) {
       const scale = std[channel]! / range * 255
       const offset = mean[channel]! / range * 255
+      const place = reversed ? channels - 1 - channel : channel
       for (let y = 0; y < height; y += 1) {
         const from = channel * plane + ((top + y) * size.width + left) * step
-        const whole = readRow(bytes, start + y * down + channel, channels, width, data, from, step, scale, offset)
+        const whole = readRow(bytes, start + y * down + place, channels, width, data, from, step, scale, offset)
         if (!whole) throw refused(`the model gave NaN in "${spec.name}", which is no colour`)
       }
     }

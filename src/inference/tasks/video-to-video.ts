@@ -97,7 +97,7 @@ async function runFrames(context: TaskContext, source: VideoSource, facts: Video
           const size = resultSize(facts, scale, specs.output.channels)
           encoder ??= startEncoder({ ...source, ...encoding(context), facts, size, startTime: time })
           // the one before may still be on its way to the encoder
-          return result = createRawImageInMemory(size, size.channels, bytes => context.memory(`result ${done % 2}`, bytes))
+          return result = reversed(createRawImageInMemory(size, size.channels, bytes => context.memory(`result ${done % 2}`, bytes)))
         }
       })
       await written
@@ -112,6 +112,11 @@ async function runFrames(context: TaskContext, source: VideoSource, facts: Video
     encoder?.kill()
     await encoder?.gone
   }
+}
+
+/** As the encoder takes it. */
+function reversed(writer: RawImageWriter): RawImageWriter {
+  return { ...writer, write: (region, fill) => writer.write(region, target => fill({ ...target, reversed: true })) }
 }
 
 function encoding(context: TaskContext): { format: FormatName, quality: number, preset: Preset, threads: number } {

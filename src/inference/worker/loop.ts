@@ -8,7 +8,8 @@ import { inspect as inspectValue } from 'node:util'
 import { INFERENCE_ANSWER_MAX_BYTES, WORKER_KEPT_MEMORY_MAX_BYTES, WORKER_PROGRESS_INTERVAL_MS } from '../../limits.ts'
 import { stagingKey } from '../../objects/keys.ts'
 import type { ObjectStore } from '../../objects/port.ts'
-import { InferenceFailed, type Execution, type StagedResult, type WireTensor } from '../port.ts'
+import { inferServer } from '../oip/server.ts'
+import { InferenceFailed, type StagedResult, type WireTensor } from '../port.ts'
 import type { FromWorker, ToWorker, WorkerRun, WorkerSettings } from '../protocol.ts'
 import { taskNamed } from '../tasks/index.ts'
 import { putFile, runContext, type Surroundings } from './context.ts'
@@ -17,6 +18,7 @@ import { removeLeftovers } from './folders.ts'
 import { keptMemory } from './memory.ts'
 import { modelCache, type ModelCache } from './model-cache.ts'
 import { chooseProvider } from './providers.ts'
+import { hostAtServer, hostHere, type ModelHost } from './remote-sessions.ts'
 import { openSessions } from './sessions.ts'
 
 export interface LoopOptions {
@@ -29,7 +31,7 @@ export interface LoopOptions {
 type Order = Extract<ToWorker, { type: 'run' | 'check' | 'import' }>
 type Done = Extract<FromWorker, { type: 'done' }>
 
-interface Equipment extends Surroundings { execution: Execution, note: string | null, cache: ModelCache }
+interface Equipment extends Surroundings, ModelHost { cache: ModelCache }
 
 const rss = (): number => process.memoryUsage.rss()
 
@@ -92,22 +94,20 @@ export function workerLoop({ say, openStore, onEnd }: LoopOptions): (message: To
 }
 
 async function equip(worker: string, settings: WorkerSettings, openStore: LoopOptions['openStore']): Promise<Equipment> {
-  const { modelCacheDir, workDir, device: asked, intraOpNumThreads, execTasks, ffmpeg, sessionsMax } = settings
+  const { modelCacheDir, workDir, device: asked, intraOpNumThreads, execTasks, ffmpeg, sessionsMax, infer: server } = settings
   const { provider, device, note } = await chooseProvider(asked)
   const store = openStore(settings.store)
   await removeLeftovers(workDir)
   const cache = modelCache({ dir: modelCacheDir, store })
-  return {
-    store, cache, workDir, execTasks, ffmpeg, note, threads: intraOpNumThreads, memory: keptMemory(WORKER_KEPT_MEMORY_MAX_BYTES),
-    sessions: openSessions({ cache, provider, intraOpNumThreads, max: sessionsMax }),
-    execution: { provider, device, worker }
-  }
+  const here = hostHere(openSessions({ cache, provider, intraOpNumThreads, max: sessionsMax }), { provider, device, worker }, note)
+  const host = server === null ? here : await hostAtServer(inferServer(server), here)
+  return { ...host, store, cache, workDir, execTasks, ffmpeg, threads: intraOpNumThreads, memory: keptMemory(WORKER_KEPT_MEMORY_MAX_BYTES) }
 }
 
 async function carryOut(order: Order, equipment: Equipment, signal: AbortSignal, say: (message: FromWorker) => void): Promise<Partial<Done>> {
   switch (order.type) {
     case 'run': {
-      say({ type: 'started', id: order.id, execution: equipment.execution })
+      say({ type: 'started', id: order.id, execution: await equipment.executionOf(order.task, signal) })
       return order.tensors === undefined ? await runTask(order, equipment, signal, say) : { tensors: await infer(order, order.tensors, equipment, signal) }
     }
     case 'check': {

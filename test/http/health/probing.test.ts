@@ -39,7 +39,7 @@ t.test('the worst of what is down decides', async t => {
 t.test('each dependency says how it is, when that was found, and how long it took', async t => {
   const { probing } = await probe(t, { ...stores, redis: refuse, workers: async () => { throw new Down('no worker is ready') } })
   const { dependencies, modelLoaded } = probing.report()
-  t.same(Object.keys(dependencies), ['objects', 'records', 'redis', 'oidc', 'file_gateway', 'gpu_node', 'workers'])
+  t.same(Object.keys(dependencies), ['objects', 'records', 'redis', 'oidc', 'file_gateway', 'gpu_node', 'infer', 'workers'])
   t.match(dependencies, {
     objects: { status: 'up', latencyMs: Number, checkedAt: Number, error: undefined },
     redis: { status: 'down', latencyMs: Number, checkedAt: Number, error: 'not reachable' },

@@ -4,6 +4,7 @@
  * than one, and what the pipes hold.
  */
 import { VIDEO_DAMAGED_MAX, VIDEO_PIXELS_MAX } from '../../../limits.ts'
+import { giveBack } from '../../../objects/give-back.ts'
 import { InferenceFailed } from '../../port.ts'
 import type { Channels } from '../image-tensor.ts'
 import { matrixOf } from './colours.ts'
@@ -57,6 +58,7 @@ async function* filling(frame: Uint8Array, source: AsyncIterable<Buffer>): Async
       filled = 0
       yield
     }
+    giveBack(chunk)
   }
 }
 

@@ -1,0 +1,34 @@
+/** Copies what records point at from one store to another, and says what came of it. */
+import type { ObjectStore } from '../../src/objects/port.ts'
+import { probeStore } from '../../src/objects/probe.ts'
+import { sqliteRecordStore } from '../../src/records/sqlite.ts'
+import { copyObject, referencedObjects, unnoted } from '../migrate/between-stores.ts'
+import { CONCURRENCY_DEFAULT } from '../migrate/limits.ts'
+import { workThrough, type Ending, type Outcome, type Totals } from '../migrate/work.ts'
+
+export interface Copied extends Totals {
+  failures: { key: string, reason: string }[]
+  /** why it ended before it was through */
+  ended?: string
+}
+
+/** `verify`: what is in the target already is read again. */
+export async function copyReferenced(snapshot: string, source: ObjectStore, target: ObjectStore, { verify, ending }: { verify: boolean, ending: Ending }): Promise<Copied> {
+  const records = sqliteRecordStore({ file: snapshot })
+  const failures: { key: string, reason: string }[] = []
+  try {
+    const abilities = await probeStore(target, unnoted)
+    const { totals, ended } = await workThrough({
+      entries: referencedObjects(records, ending.draining), concurrency: CONCURRENCY_DEFAULT, ending,
+      perform: (object, signal) => copyObject({ source, target }, object, { abilities, verify, onBytes() {} }, signal),
+      onOutcome({ name, outcome, reason = '' }: Outcome) {
+        if (outcome !== 'failed') return
+        console.error(`${name} ${reason}`)
+        failures.push({ key: name, reason })
+      }
+    })
+    return { ...totals, failures, ...(ended !== undefined && { ended }) }
+  } finally {
+    await records.close()
+  }
+}
