@@ -2,7 +2,7 @@
  * npm run backup -- <folder> [--verify]
  *
  * A backup of the records and of every object that they point at. HELP says the rest. The records come first: objects never
- * change, so all that they point at is still there when it is copied (the collector leaves alone what was young an hour ago).
+ * change, so what they point at can be copied later. What `npm run gc -- --delete` took in between is named as missing.
  */
 import { existsSync } from 'node:fs'
 import { readFile, rename, rm } from 'node:fs/promises'
@@ -19,7 +19,8 @@ const HELP = `npm run backup -- <folder> [--verify]
 
 Adds a backup to the folder: the records as they are now, in one file of SQLite, and each object that they point at and that
 the folder does not have yet. It reads the configuration of the service, which may go on, as may other backups elsewhere.
-Uploads that are not finalized are not in it. The folder holds everything that the service holds: keep it as safe.
+Uploads that are not finalized are not in it.
+Run no gc --delete meanwhile. The folder holds everything that the service holds: keep it as safe.
 
   --verify  reads again what the folder has already
   --help    this text

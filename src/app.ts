@@ -103,6 +103,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   const stopAsking = await firstProbe(readiness, log)
   const redis = await openRedis(config, log)
   const pool = viaGpuNode(config, await openPool(config, log, metrics.workerRestarted), { store, intents: records.multiparts })
+  if (config.production && gpuNodeOf(config)?.url.startsWith('http:') === true) log.warn({ action: 'node.plaintext' }, 'AI_SERVICE_URL is http: whoever is in between sees what is sent, and the token')
   await pool.start()
 
   const running = runningUploads(records.uploads, error => log.warn({ action: 'ingest.progress.failed', err: error }))

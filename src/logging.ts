@@ -20,7 +20,8 @@ export interface LoggerOptions {
 
 const SECRETS = new Set([
   'authorization', 'cookie', 'token', 'password', 'secret',
-  'set-cookie', 'proxy-authorization', 'x-guest-authorization', 'x-public-authorization'
+  'set-cookie', 'proxy-authorization', 'x-guest-authorization', 'x-public-authorization',
+  'busboyoptions' // of the multipart plugin, at level trace: all headers
 ])
 /** How deep fields are looked into; lines are flat but for a few. */
 const SECRETS_DEPTH = 3

@@ -208,6 +208,18 @@ t.test('secrets that are too short, or the same, are refused without being repea
   t.match(faultsOf({ AI_INTERNAL_TOKEN: 'hush'.repeat(4), ADMIN_TOKEN: 'hush'.repeat(4) }), [/^AI_INTERNAL_TOKEN equals ADMIN_TOKEN/])
 })
 
+t.test('models run at an inference server, or at a GPU, or at a GPU node', async t => {
+  const url = 'http://triton:8000/models'
+  t.match(readConfig({ INFER_URL: `${url}/`, INFER_TOKEN: 'token' }), { INFER_URL: url, INFER_TOKEN: 'token' })
+  t.same(faultsOf({ INFER_URL: url, ROLES: 'gpu-node', DEVICE: 'cpu' }), [])
+  t.match(faultsOf({ INFER_TOKEN: 'token' }), [/^INFER_TOKEN is set, but INFER_URL is missing$/])
+  t.match(faultsOf({ INFER_URL: url, INFER_TOKEN: 'a token' }), [/^INFER_TOKEN must consist of/])
+  t.match(faultsOf({ INFER_URL: url, DEVICE: 'cuda' }), [/^DEVICE is cuda, but/])
+  t.match(faultsOf({ INFER_URL: url, AI_TRANSFER_MODE: 'remote', AI_SERVICE_URL: 'http://node' }), [/^INFER_URL and AI_TRANSFER_MODE=remote exclude/])
+  t.match(faultsOf({ INFER_URL: 'http://us/', PUBLIC_BASE_URL: 'http://us' }), [/^INFER_URL is PUBLIC_BASE_URL/])
+  for (const wrong of ['triton:8000', 'grpc://triton', 'http://a:b@triton', 'http://triton?a=b']) t.match(faultsOf({ INFER_URL: wrong }), [/^INFER_URL must be/], wrong)
+})
+
 t.test('the settings of promote are all there or none, and the gateway is https in production', async t => {
   const group = {
     OIDC_TOKEN_URL: 'https://id.example.com/token/?realm=main', OIDC_CLIENT_ID: 'penstock', OIDC_CLIENT_SECRET: 'secret',
@@ -228,4 +240,27 @@ t.test('the settings of promote are all there or none, and the gateway is https 
     t.match(faultsOf({ ...group, FILE_GATEWAY_BASE_URL: url }), [/^FILE_GATEWAY_BASE_URL must be/], url)
   }
   for (const url of ['id.example.com', 'https://id.example.com/#a', 'https://a:b@id.example.com']) t.match(faultsOf({ ...group, OIDC_TOKEN_URL: url }), [/^OIDC_TOKEN_URL must be/], url)
+})
+
+t.test('two machines: each half of a pair names the other, and a node in production is not open', async t => {
+  const remote = { AI_TRANSFER_MODE: 'remote', AI_SERVICE_URL: 'http://gpu:4000' }
+  const node = { ROLES: 'gpu-node' }
+  t.match(readConfig(remote), { AI_TRANSFER_MODE: 'remote', AI_SERVICE_URL: 'http://gpu:4000' })
+  t.equal(readConfig({ ...remote, AI_SERVICE_URL: 'https://gpu:443/' }).AI_SERVICE_URL, 'https://gpu')
+  t.match(readConfig(node), { ROLES: ['gpu-node'], WORK_TTL_MINUTES: 60, MAX_FILE_SIZE_MB: 500, OBJECT_PATH_PREFIXES: ['media/', 'work/'] })
+  t.match(faultsOf({ AI_TRANSFER_MODE: 'remote' }), [/^AI_SERVICE_URL is missing/])
+  t.match(faultsOf({ AI_SERVICE_URL: 'http://gpu:4000' }), [/^AI_SERVICE_URL is set/])
+  t.match(faultsOf({ AI_TRANSFER_MODE: 'both' }), [/^AI_TRANSFER_MODE must be one of path, remote/])
+  for (const url of ['gpu:4000', 'http://gpu:4000/base', 'http://user:secret@gpu:4000', 'http://gpu?x', 'ftp://gpu', 'http://']) {
+    const faults = faultsOf({ ...remote, AI_SERVICE_URL: url })
+    t.match(faults, [/^AI_SERVICE_URL must be/], url)
+    t.notMatch(faults.join(), 'secret')
+  }
+  t.match(faultsOf({ ...remote, ...node }), [/exclude each other/])
+  t.match(faultsOf({ ...node, OBJECT_STORE: 'memory' }), [/^ROLES=gpu-node needs OBJECT_STORE=fs or s3/])
+  t.match(faultsOf({ ...PRODUCTION, ...node }), [/^AI_INTERNAL_TOKEN is missing/])
+  t.match(faultsOf({ ...PRODUCTION, ...node, AI_INTERNAL_TOKEN: '' }), [/^AI_INTERNAL_TOKEN is missing/])
+  t.same(faultsOf({ ...PRODUCTION, ...node, AI_INTERNAL_TOKEN: 'a-token-of-the-nodes' }), [])
+  t.match(faultsOf({ ...node, AI_INTERNAL_TOKEN: 'short' }), [/^AI_INTERNAL_TOKEN must have at least 16/])
+  for (const prefixes of ['media', '/media/', 'media/../', 'sha256/', '.x/', 'a//b/', '../']) t.match(faultsOf({ OBJECT_PATH_PREFIXES: prefixes }), [/^OBJECT_PATH_PREFIXES lists/], prefixes)
 })

@@ -9,6 +9,7 @@
  *     infer      images through the worker pool against a bare loop around onnxruntime-node; --parallel is the workers
  *     video      1080p through a model that changes nothing against ffmpeg alone; --count is the frames
  *     promote    CPU seconds per GiB of a result on its way from MinIO to a file gateway, against a bare pass-through
+ *     remote     a video by way of a GPU node that shares no storage against the service's own workers
  *     jobs       all of the next, each of which can be named alone:
  *       job-dispatch   committed → begun by a worker
  *       job-rows       claims and lists with a thousand jobs in the table and with a million (--count)
@@ -36,6 +37,7 @@ import { JOB_BENCHMARKS } from './jobs.ts'
 import { benchPromote } from './promote.ts'
 import { format } from './report.ts'
 import type { Report } from './report.ts'
+import { benchRemote } from './remote.ts'
 import { benchRss } from './rss.ts'
 import { benchSmall } from './small.ts'
 import { benchUpload } from './upload.ts'
@@ -61,6 +63,7 @@ const BENCHMARKS: Record<string, Benchmark> = {
   infer: { run: benchInfer, defaults: { rounds: 5, parallel: defaultWorkers('cpu'), sizeMib: 0, store: 'sink' } },
   video: { run: benchVideo, defaults: { rounds: 3, parallel: 1, sizeMib: 0, store: 'sink', count: 250 } },
   promote: { run: benchPromote, defaults: { rounds: 5, parallel: 1, sizeMib: 500, store: 'minio' } },
+  remote: { run: benchRemote, defaults: { rounds: 3, parallel: 1, sizeMib: 100, store: 'sink' } },
   ...JOB_BENCHMARKS,
   ...FILE_BENCHMARKS
 }

@@ -14,10 +14,10 @@ import type { Readable } from 'node:stream'
 import { Type, type Static } from 'typebox'
 import { Check } from 'typebox/value'
 import { PenstockError } from '../errors.ts'
-import type { StagedResult } from '../inference/port.ts'
+import { InferenceFailed, type StagedResult } from '../inference/port.ts'
 import { NodeFile, NODE_JOB_ID } from '../inference/remote/lines.ts'
 import { NODE_LINE_MAX_BYTES, STREAM_HIGH_WATER_MARK_BYTES } from '../limits.ts'
-import type { ObjectStore } from '../objects/port.ts'
+import { ObjectStoreFailed, type ObjectStore } from '../objects/port.ts'
 import { hasCode } from './paths.ts'
 
 const KeptResult = Type.Object({ fileSize: Type.Integer(), sha256: Type.String(), results: Type.Array(NodeFile) })
@@ -58,6 +58,8 @@ export function nodeResults(folder: string): NodeResults {
         await writeFile(temporary, JSON.stringify(kept), { flag: 'wx' })
         await rename(temporary, factsOf(jobId))
         return { ...kept, file: dataOf(jobId) }
+      } catch (error) {
+        throw signal.aborted || error instanceof ObjectStoreFailed ? error : new InferenceFailed('storage_failed', 'the result could not be kept', { cause: error })
       } finally {
         await rm(temporary, { force: true })
       }

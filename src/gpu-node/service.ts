@@ -17,6 +17,8 @@ import { checkNodeRequest, invalid, type CheckedRequest, type NodeRequest } from
 import { nodeResults, type OpenResult } from './results.ts'
 
 export interface GpuNode {
+  /** A slot for a body that arrives; returns the way to give it back. @throws SERVICE_BUSY */
+  takeSlot(): () => void
   /** Takes the id. Whoever has the job ends it. @throws BAD_REQUEST, JOB_ID_IN_USE */
   begin(jobId: unknown): NodeJob
   /** @throws MODEL_NOT_FOUND, MODEL_NOT_LOADED, MODEL_VERSION_EXISTS, BAD_REQUEST */
@@ -54,7 +56,10 @@ export async function openGpuNode({ config, pool, ingest, log }: { config: Confi
     inUse: what => [...active.values()].some(({ uploads, place }) => 'uploadId' in what ? uploads.includes(what.uploadId) : place !== undefined && 'file' in place && place.file === what.file)
   }, config.WORK_TTL_MINUTES * 60_000)
 
+  if (config.AI_INTERNAL_TOKEN === undefined) log.warn({ action: 'node.open', host: config.HOST }, 'AI_INTERNAL_TOKEN is not set: whoever can connect can run models here')
+
   return {
+    takeSlot: () => ingest.slots.take(),
     begin(given) {
       const id = checkedId(given)
       if (active.has(id)) throw new PenstockError('JOB_ID_IN_USE')

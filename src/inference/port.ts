@@ -88,7 +88,8 @@ export interface InferencePool {
 /**
  * Why a run failed:
  * invalid_input (image, tensor, params), invalid_model: the caller's, not retryable · worker_lost (crash, kill),
- * storage_failed, resource_exhausted, node_failed (a GPU node that is not there, or does not do as agreed): retryable ·
+ * storage_failed, resource_exhausted, node_failed (a GPU node or an inference server that is not there, or does not do as
+ * agreed): retryable ·
  * timeout, cancelled, busy, shutdown, internal_error
  */
 export type InferenceFailureCode = 'invalid_input' | 'invalid_model' | 'worker_lost' | 'storage_failed' | 'resource_exhausted' | 'node_failed'

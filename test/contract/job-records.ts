@@ -166,7 +166,7 @@ function creation(t: Test, make: MakeDatabase): void {
     const made = await store.jobs.create(job)
     const expected = {
       id: job.id, run: 1, owner: ada, userId: 'u1', model: job.model, task: job.task, params: job.params, status: 'queued', stage: null, progress: null, priority: -3,
-      attempt: 0, attemptToken: null, worker: null, cancelRequested: false, results: [], failure: null, stageTimings: job.stageTimings, execution: null, cache: false,
+      attempt: 0, attemptToken: null, worker: null, cancelRequested: false, results: [], promotions: [], failure: null, stageTimings: job.stageTimings, execution: null, cache: false,
       memoKey: 'memo', webhook: job.webhook, lastSeq: 1, createdAt: 1_790_000_000_123, updatedAt: 1_790_000_000_123, startedAt: null, completedAt: null,
       inputs: [
         { name: 'input', position: 0, fileId: 'f1', sha256: 'a1', key: 'canonical/a1', size: 3, contentType: 'image/png' },

@@ -70,6 +70,8 @@ async function startApp(t: Test, node: ListeningService, env: Record<string, str
   }
 }
 
+const stagedAt = async (service: ListeningService): Promise<string[]> => (await keysOf(service)).filter(key => key.includes('_staging'))
+
 const photo = (): Promise<Buffer> => sharp({ create: { width: 64, height: 48, channels: 3, background: '#c04020' } }).png().toBuffer()
 
 const text = (content: string): FormPart => file(content, 'input', 'x.txt', 'text/plain')
@@ -100,7 +102,6 @@ t.test('two machines', async t => {
   const node = await startService(t, { ...SHARED, ROLES: 'gpu-node', WORKERS: '1', MODELS_DIR: all, EXEC_TASKS_FILE: tasks, ...ffmpeg?.env, PATH: path })
   const world = await startApp(t, node, { MODELS_DIR: all })
   const { app, create, ended, bytes } = world
-  const stagedAt = async (service: ListeningService): Promise<string[]> => (await keysOf(service)).filter(key => key.includes('_staging'))
   const image = await photo()
 
   for (const [model, part, names] of [

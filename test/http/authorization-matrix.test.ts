@@ -136,6 +136,11 @@ GET    /jobs/:jobId/download/:filename           dev's              200
 GET    /jobs/:jobId/download/:filename           alice's            404=
 GET    /queues/stats                                                200
 
+POST   /process-upload                                              401  401  401  403  403  403  403  403  403  403  403  403  403  403  403  403  400  400
+POST   /process                                                     401  401  401  403  403  403  403  403  403  403  403  403  403  403  403  403  404  404
+GET    /result/:jobId                                               401  401  401  403  403  403  403  403  403  403  403  403  403  403  403  403  404  404
+POST   /cancel                                                      401  401  401  403  403  403  403  403  403  403  403  403  403  403  403  403  404  404
+
 GET    /v2                                                          200
 GET    /v2/health/live                                              200
 GET    /v2/health/ready                                             200
@@ -303,6 +308,11 @@ const CALLS: Record<string, Prepare> = {
   'GET /jobs/:jobId': aboutJob('queued'),
   'GET /jobs/:jobId/events': aboutJob('completed'),
   'GET /jobs/:jobId/download/:filename': aboutJob('completed'),
+  // as far as a node comes without running anything: no file, none that is there, no job under way
+  'POST /process-upload': async (_seeder, _whose, path) => ({ path, ...multipart([['jobId', 'a-job']]) }),
+  'POST /process': async (_seeder, _whose, path) => json(path, { jobId: 'a-job', inputPath: 'media/none.png', outputPath: 'media/out.png', model: 'color-classes' }),
+  'GET /result/:jobId': async (_seeder, _whose, path) => ({ path: filled(path, { jobId: 'a-job' }) }),
+  'POST /cancel': async (_seeder, _whose, path) => json(path, { jobId: 'a-job' }),
   'GET /v2/models/:name': aboutModel(),
   'GET /v2/models/:name/ready': aboutModel(),
   'GET /v2/models/:name/versions/:version': aboutModel(),

@@ -127,6 +127,7 @@ t.test('the other side: may this caller read that file?', async t => {
   t.equal(await check(form, {}), 401)
   t.equal(await check(form, { authorization: 'Bearer bad' }), 401)
   for (const body of ['', 'file_id=', 'file_id=x', 'id=1', '%']) t.equal(await check(body, ada), 400, body)
+  t.equal((await fetch(`${app.url}/attachments/check-permission`, { method: 'POST', headers: ada })).status, 400, 'no body, and so no type of one')
   t.equal(await check('x'.repeat(100_000), ada), 413)
   t.equal(await check('x', ada, 'text/plain'), 415)
 })

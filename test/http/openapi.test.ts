@@ -76,7 +76,7 @@ function codesOf(media: Media | undefined): string[] {
 }
 
 t.test('every route of the service that is not hidden is in its document, each error with its status and code', async t => {
-  const { app: { server } } = await startApp(t)
+  const { app: { server } } = await startApp(t, { ROLES: 'api,gpu-node', DEVICE: 'cpu', WORKERS: '1', MODELS_DIR: t.testdir() })
   const document = (await server.inject('/openapi.json')).json<Document>()
   const shown = server.knownRoutes.filter(route => !route.hidden).flatMap(({ url, methods }) => methods.map(method => ({ url, method })))
     .filter(({ url, method }) => method !== 'HEAD' && !url.startsWith('/docs/static'))

@@ -7,6 +7,9 @@ import { keysOf, nothingLeft } from '../support/nothing-left.ts'
 import { eventually, rawClient, uploadHead, type RawClient } from '../support/raw-client.ts'
 import { spawnService, startService, type ListeningService } from '../support/service-process.ts'
 
+/** Of a file that starts a dozen services, on a machine that does much else. */
+t.setTimeout(300_000)
+
 const body = randomBytes(400_000)
 const size = String(body.length)
 const MANY = 32

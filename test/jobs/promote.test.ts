@@ -11,6 +11,7 @@ import { createPromoteService, type PromoteRequest, type PromoteService } from '
 import { PROMOTIONS_MAX } from '../../src/limits.ts'
 import { BucketNotFound, ObjectStoreFailed, type ObjectStore } from '../../src/objects/port.ts'
 import type { JobRecord } from '../../src/records/jobs-port.ts'
+import type { PromotionRecords } from '../../src/records/promotions-port.ts'
 import { CLIENT_ID, CLIENT_SECRET, GATEWAY_AUDIENCE, hangs, says, startGateway, type TestGateway } from '../support/file-gateway.ts'
 import { ALICE, BOB, jobWorld, SERVICE, type World } from '../support/job-world.ts'
 import { eventually } from '../support/raw-client.ts'
@@ -23,7 +24,7 @@ function gatewayFor({ url, tokens }: TestGateway, store: Pick<ObjectStore, 'open
   return fileGateway({ baseUrl: url, store, tokens: token })
 }
 
-interface Promoting { world: World, gateway: TestGateway, service: PromoteService, job: JobRecord, promote(request?: Partial<PromoteRequest>): ReturnType<PromoteService['promote']> }
+interface Promoting { waiting: Set<string>, world: World, gateway: TestGateway, service: PromoteService, job: JobRecord, promote(request?: Partial<PromoteRequest>): ReturnType<PromoteService['promote']> }
 
 /** A job of Alice that really ran, with two results. */
 async function promoting(t: Test, over: (store: ObjectStore) => Pick<ObjectStore, 'open'> = store => store): Promise<Promoting> {
@@ -34,9 +35,19 @@ async function promoting(t: Test, over: (store: ObjectStore) => Pick<ObjectStore
   world.run()
   const job = await world.ended((await world.create()).id)
   const gateway = await startGateway(t)
-  const service = createPromoteService({ config: world.config, records: world.records, log: world.log, gateway: gatewayFor(gateway, over(world.store)) })
+  /** those who found another at it */
+  const waiting = new Set<string>()
+  const promotions: PromotionRecords = {
+    ...world.records.promotions,
+    async begin(promotion, lease, after) {
+      const begun = await world.records.promotions.begin(promotion, lease, after)
+      if (begun.outcome === 'busy') waiting.add(lease.token)
+      return begun
+    }
+  }
+  const service = createPromoteService({ config: world.config, records: { jobs: world.records.jobs, promotions }, log: world.log, gateway: gatewayFor(gateway, over(world.store)) })
   t.teardown(() => service.close())
-  return { world, gateway, service, job, promote: (request = {}) => service.promote(ALICE, job.id, { source: 'first.txt', target_object_key: 'a', ...request }, forEver) }
+  return { waiting, world, gateway, service, job, promote: (request = {}) => service.promote(ALICE, job.id, { source: 'first.txt', target_object_key: 'a', ...request }, forEver) }
 }
 
 t.test('a source is the name of a result, or a stage that the job went through, which stands for the first', async t => {
@@ -146,6 +157,20 @@ t.test('what a node left that died is sent by the next when its lease is over', 
   const promotion = await promote()
   t.match(promotion, { source: 'first.txt', target: 'a' })
   t.equal(gateway.puts.length, 1)
+})
+
+t.test('of many that force the same at once one sends, on top of what was there before', async t => {
+  const { gateway, promote, waiting } = await promoting(t)
+  const before = await promote()
+  gateway.next(async (response, request) => {
+    await eventually(() => assert.equal(waiting.size, 5))
+    request.resume()
+    says(201)(response, request)
+  })
+  const all = await Promise.all(Array.from({ length: 6 }, () => promote({ force: true })))
+  for (const each of all) t.same(each, all[0])
+  t.ok(all[0]!.promotedAt > before.promotedAt)
+  t.equal(gateway.puts.length, 2)
 })
 
 t.test('a node that takes longer than its lease keeps it, and others wait', async t => {

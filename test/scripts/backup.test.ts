@@ -1,4 +1,5 @@
 import t, { type Test } from 'tap'
+import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { appendFile, chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
@@ -9,10 +10,12 @@ import { minioOrSkip } from '../support/minio.ts'
 import { s3Env } from '../support/over-stub.ts'
 import { administrator, PEOPLE_ENV } from '../support/people.ts'
 import { postgresOrSkip } from '../support/postgres.ts'
+import { eventually } from '../support/raw-client.ts'
 import { startApp, type StartedApp } from '../support/start-app.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
-t.setTimeout(300_000)
+/** Eight services, most with a worker, on a machine that does much else. */
+t.setTimeout(600_000)
 
 type Env = Record<string, string>
 interface Ended { code: number, stdout: string, stderr: string }
@@ -125,6 +128,40 @@ t.test('from one machine to several, and back: files and SQLite → MinIO and Po
   const several = async (): Promise<Env> => ({ ...s3Env({ ...minio, bucket: await minio.bucket() }), DATABASE_URL: await postgres.createDatabase() })
   await roundTrip(t, {}, await several())
   await roundTrip(t, await several(), {})
+})
+
+/** Of clients that go on all the time. What was answered before it began is in it. */
+async function underLoad(t: Test, env: Env): Promise<void> {
+  const app = await startApp(t, { ...PEOPLE_ENV, ...env })
+  const answered: string[] = []
+  const stop = new AbortController()
+  const clients = Array.from({ length: 4 }, async () => {
+    while (!stop.signal.aborted) {
+      const { body } = await app.upload(randomBytes(20_000), {}, administrator)
+      answered.push((await app.post('/finalize', { key: body.upload.key }, administrator)).body.canonicalKey as string)
+    }
+  })
+  await eventually(() => assert.ok(answered.length >= 20), 60_000)
+  const before = [...answered]
+  const kept = await folder(t)
+  const backup = await script('backup', { ...env, DATA_DIR: app.dataDir }, kept)
+  stop.abort()
+  await Promise.all(clients)
+  t.match(backup, { code: 0, stderr: '', stdout: / 0 missing/ })
+  t.ok(answered.length > before.length, 'clients went on meanwhile')
+  const target = { DATA_DIR: await folder(t) }
+  t.match(await script('restore', target, kept), { code: 0, stderr: '' })
+  const again = await startApp(t, { ...PEOPLE_ENV, ...target })
+  for (const key of before) t.match(await again.post('/finalize', { key }, administrator), { status: 200, body: { canonicalKey: key } })
+}
+
+t.test('beside a service that is in use: files and SQLite', async t => await underLoad(t, {}))
+
+t.test('beside a service that is in use: MinIO and Postgres', async t => {
+  const minio = await minioOrSkip(t)
+  const postgres = minio && await postgresOrSkip(t)
+  if (!minio || !postgres) return
+  await underLoad(t, { ...s3Env({ ...minio, bucket: await minio.bucket() }), DATABASE_URL: await postgres.createDatabase() })
 })
 
 t.test('an object that is not whole is named, and the backup says so', async t => {

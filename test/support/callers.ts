@@ -3,6 +3,9 @@
  * configured, and (the developer) at one where none is.
  */
 import { pbkdf2Sync } from 'node:crypto'
+import { mkdtemp, rm, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { startIssuer } from './jwks.ts'
@@ -50,10 +53,19 @@ export interface Callers {
   callers: Partial<Record<CallerName, Caller>>
 }
 
-const unlimited = { API_V1_RATE_LIMIT_MAX: '0', LEGACY_ROUTES: 'true', INFER_TIMEOUT_MS: '10' }
+const UNLIMITED = { API_V1_RATE_LIMIT_MAX: '0', LEGACY_ROUTES: 'true', INFER_TIMEOUT_MS: '10' }
+
+/** GPU nodes too, which have a model. */
+async function asNode(t: Test): Promise<Record<string, string>> {
+  const folder = await mkdtemp(join(tmpdir(), 'penstock-models-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  await symlink(join(import.meta.dirname, '../../src/inference/models/color-classes'), join(folder, 'color-classes'))
+  return { ROLES: 'api,gpu-node', WORKERS: '1', DEVICE: 'cpu', MODELS_DIR: folder }
+}
 
 /** Where there is no Redis, nobody has a session. */
 export async function startCallers(t: Test): Promise<Callers> {
+  const unlimited = { ...UNLIMITED, ...await asNode(t) }
   const issuer = await startIssuer(t)
   const redis = await redisOrSkip(t)
   const full = await serve(t, {

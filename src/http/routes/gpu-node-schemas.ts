@@ -63,8 +63,8 @@ export const CancelBody = Type.Object({ jobId: JobId }, { additionalProperties: 
 export type CancelBody = Static<typeof CancelBody>
 export const Cancelled = Type.Object({ status: Type.Literal('cancelled'), jobId: Type.String() }, { examples: [{ status: 'cancelled', jobId: '3f2a9c10' }] })
 
-const process = ['RBAC_FORBIDDEN', 'JOB_ID_IN_USE', 'MODEL_NOT_FOUND', 'MODEL_VERSION_EXISTS', 'MODEL_NOT_LOADED', 'UPLOAD_ABORTED', 'BUCKET_NOT_FOUND', 'S3_PUT_FAILED', 'STORAGE_FAILED', 'RECORDS_UNAVAILABLE'] as const satisfies ErrorName[]
-export const processUploadErrors = [...process, 'INVALID_MULTIPART', 'PAYLOAD_TOO_LARGE'] as const satisfies ErrorName[]
-export const processErrors = [...process, 'FILE_NOT_FOUND', 'S3_GET_FAILED'] as const satisfies ErrorName[]
+const sharedErrors = ['RBAC_FORBIDDEN', 'JOB_ID_IN_USE', 'MODEL_NOT_FOUND', 'MODEL_VERSION_EXISTS', 'MODEL_NOT_LOADED', 'UPLOAD_ABORTED', 'BUCKET_NOT_FOUND', 'S3_PUT_FAILED', 'STORAGE_FAILED', 'RECORDS_UNAVAILABLE'] as const satisfies ErrorName[]
+export const processUploadErrors = [...sharedErrors, 'INVALID_MULTIPART', 'PAYLOAD_TOO_LARGE'] as const satisfies ErrorName[]
+export const processErrors = [...sharedErrors, 'FILE_NOT_FOUND', 'S3_GET_FAILED'] as const satisfies ErrorName[]
 export const resultErrors = ['RBAC_FORBIDDEN', 'RESULT_NOT_FOUND'] as const satisfies ErrorName[]
 export const cancelErrors = ['RBAC_FORBIDDEN', 'JOB_NOT_FOUND'] as const satisfies ErrorName[]

@@ -37,6 +37,7 @@ export async function receiveNodeJob({ node, config }: { node: GpuNode, config: 
   const maxBytes = config.MAX_FILE_SIZE_MB * MIB + REF_IMAGES_MAX * REF_IMAGE_MAX_BYTES + MULTIPART_FRAME_MAX_BYTES
   if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw bodyTooLarge(maxBytes)
   return await whileWaiting(request, reply, 'node.upload.client_aborted', async signal => {
+    const giveBack = node.takeSlot()
     const body = multipartBody(request, { idleMs: config.UPLOAD_IDLE_TIMEOUT_MS, maxBytes })
     let job: NodeJob | undefined
     const gone = (): void => job?.stop('client_gone')
@@ -52,6 +53,7 @@ export async function receiveNodeJob({ node, config }: { node: GpuNode, config: 
       throw error
     } finally {
       signal.removeEventListener('abort', gone)
+      giveBack()
     }
   })
 }

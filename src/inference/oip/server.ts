@@ -74,7 +74,11 @@ export function inferServer(address: ServerAddress): InferServer {
 
   function signature(model: ModelName, signal: AbortSignal): Promise<ModelSignature> {
     return known.get(pathOf(model), async () => {
-      const answer = await look(pathOf(model), signal, wordsFor(model))
+      const answer = await look(pathOf(model), signal, wordsFor(model)).catch(async (error: unknown) => {
+        // one that starts does not know its models yet
+        if (error instanceof InferenceFailed && error.code === 'invalid_model') await assertReady(connection, address, signal)
+        throw error
+      })
       if (!Check(Model, answer)) throw serverFailed(`does not say what ${wordsFor(model)} takes and gives`)
       await askBriefly(connection, `${pathOf(model)}/ready`, signal, status => notReady(model, status, address.token))
       return { inputs: answer.inputs.map(tensor => servable('input', tensor)), outputs: answer.outputs.map(tensor => servable('output', tensor)) }
@@ -166,11 +170,21 @@ function rememberer(): { get<T>(name: string, find: () => Promise<T>): Promise<T
 export async function askReady(address: ServerAddress): Promise<void> {
   const connection = openConnection(address)
   try {
-    const text = await askBriefly(connection, '/v2/health/ready', new AbortController().signal, (status, body) => refused('look', { status, text: body, model: undefined, token: address.token }))
-    if (saysNo(text)) throw serverFailed('is not ready')
+    await assertReady(connection, address, new AbortController().signal)
   } finally {
     connection.close()
   }
+}
+
+/** @throws InferenceFailed node_failed */
+async function assertReady(connection: Connection, { token }: ServerAddress, signal: AbortSignal): Promise<void> {
+  const text = await askBriefly(connection, '/v2/health/ready', signal, (status, body) => notReadyAtAll(status, body, token))
+  if (saysNo(text)) throw serverFailed('is not ready')
+}
+
+/** Triton says it with 400, others with 503. */
+function notReadyAtAll(status: number, text: string, token: string | null): InferenceFailed {
+  return status === 400 || status === 503 ? serverFailed('is not ready') : refused('look', { status, text, model: undefined, token })
 }
 
 /** Some say it in the body, with status 200. */

@@ -5,7 +5,6 @@
 import { request as requestHttp, type IncomingMessage } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import { pipeline, type Readable } from 'node:stream'
-import { buffer } from 'node:stream/consumers'
 import { NODE_ANSWER_MAX_BYTES, NODE_CANCEL_TIMEOUT_MS, NODE_HEALTH_TIMEOUT_MS, NODE_KEEP_ALIVE_MS, NODE_STALL_TIMEOUT_MS } from '../../limits.ts'
 import { ObjectStoreFailed } from '../../objects/port.ts'
 import { plainReason } from '../plain-reason.ts'
@@ -60,13 +59,15 @@ function askError(error: unknown): unknown {
 
 /** The whole of a small answer. @throws InferenceFailed node_failed */
 export async function readAnswer(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
   let bytes = 0
   try {
-    return (await buffer(response.map((chunk: Buffer) => {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
       bytes += chunk.length
       if (bytes > NODE_ANSWER_MAX_BYTES) throw nodeFailed('gave an answer that is too long')
-      return chunk
-    }))).toString()
+      chunks.push(chunk)
+    }
+    return Buffer.concat(chunks).toString()
   } catch (error) {
     throw askError(error)
   } finally {

@@ -131,7 +131,7 @@ interface Exchange {
 async function exchange(context: Exchange, request: RunRequest, hooks: RunHooks, execution: Execution): Promise<RunResult> {
   const { node, signal } = context
   const jobId = jobIdOf(request)
-  const line = await process(context, jobId, request, { ...hooks, onStarted: () => hooks.onStarted?.(execution) })
+  const line = await sendJob(context, jobId, request, { ...hooks, onStarted: () => hooks.onStarted?.(execution) })
   const results = await fetchResults({ node, jobId, task: request.task, line }, { ...context, signal, onStaging: hooks.onStaging })
   return { results, tensors: [], execution: { ...execution, ...line.execution } }
 }
@@ -142,7 +142,7 @@ function jobIdOf({ id }: RunRequest): string {
 }
 
 /** Returns the last line of a job that was completed. */
-async function process({ node, store, signal, cancelThere }: Exchange, jobId: string, request: RunRequest, hooks: Pick<RunHooks, 'onStarted' | 'onProgress'> & { onStarted(): void }): Promise<NodeCompleted> {
+async function sendJob({ node, store, signal, cancelThere }: Exchange, jobId: string, request: RunRequest, hooks: Pick<RunHooks, 'onStarted' | 'onProgress'> & { onStarted(): void }): Promise<NodeCompleted> {
   const { task, model, params, inputs } = request
   const form = formOf({ jobId, model: model.name, params: JSON.stringify(params) }, inputs.map(input => ({ ...namesOf(input, task), input })))
   const sending = new AbortController()

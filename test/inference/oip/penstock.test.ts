@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
 import t from 'tap'
 import sharp from 'sharp'
 import type { ModelRef, RunInput, StagedResult } from '../../../src/inference/port.ts'
@@ -65,7 +66,7 @@ t.test('a synchronous inference, too', async t => {
 
 t.test('the worker has what ran there as its execution, and fetched no model', async t => {
   t.match(remote.said[0], { type: 'ready', execution: { provider: 'remote', device: 'penstock' } })
-  t.same(there.logged('worker.crash'), [])
+  await t.rejects(readdir(remote.settings.modelCacheDir), { code: 'ENOENT' })
   t.same(warnings, [])
 })
 
@@ -112,9 +113,9 @@ t.test('the whole service: jobs and /v2 run there, models are still looked at he
   t.match(answer, { status: 200, body: { outputs: [{ name: 'y', data: [1, 2.5, -3] }] } })
 
   const broken = await service.call('/upload-proxy?kind=model&filename=model.onnx&size=5', 'wrong')
-  t.equal(broken.status, 200, broken.body)
-  const refused = await service.call('/finalize', JSON.stringify({ key: broken.body.key, manifestJson: JSON.stringify({ name: 'wrong', version: 1, task: 'tensor' }) }), { 'content-type': 'application/json' })
-  t.match(refused, { status: 400, body: { code: 'INVALID_MODEL' } }, JSON.stringify([broken.body, refused.body]))
+  t.equal(broken.status, 200)
+  const refused = await service.call('/finalize', JSON.stringify({ key: broken.body.upload.key, manifestJson: JSON.stringify({ name: 'wrong', version: 1, task: 'tensor' }) }), { 'content-type': 'application/json' })
+  t.match(refused, { status: 400, body: { code: 'INVALID_MODEL' } })
 
   t.notOk(service.output().includes(TOKEN), 'it is in no line')
   const seen = seenOf(service.child.pid!)

@@ -1,8 +1,7 @@
 /** A worker over an inference server that does as agreed, and over one that does not. */
 import t from 'tap'
-import { createServer } from 'node:net'
 import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
+import { createServer, type AddressInfo } from 'node:net'
 import type { Test } from 'tap'
 import { askReady } from '../../../src/inference/oip/server.ts'
 import { OIP_ANSWER_MAX_BYTES } from '../../../src/limits.ts'
@@ -121,6 +120,7 @@ t.test('a file is loaded here to see whether it loads, also while nobody is ther
 const refusals: [what: string, script: Script, expected: object][] = [
   ['no such model', { model: json(404, { error: 'no model' }) }, { code: 'invalid_model', message: 'the inference server does not have model "model" version "1": no model', retryable: false }],
   ['a model that it does not know, as Triton says it', { model: json(400, { error: 'Request for unknown model' }) }, { code: 'invalid_model', retryable: false }],
+  ['a model of a server that starts, and does not know it yet', { model: json(404, { error: 'no model' }), health: json(400, '') }, { code: 'node_failed', message: 'the inference server is not ready', retryable: true }],
   ['the model went meanwhile', { infer: json(404, { error: 'gone' }) }, { code: 'invalid_model', message: /does not have model "model" version "1": gone/, retryable: false }],
   ['a model that is loading', { ready: json(400, { error: 'loading' }) }, { code: 'node_failed', message: 'the inference server is not ready for model "model" version "1"', retryable: true }],
   ['bad tensors', { infer: json(400, { error: 'unexpected shape in /opt/models/a.plan:\nline' }) }, { code: 'invalid_input', message: 'the inference server refused the tensors: unexpected shape in … line', retryable: false }],
@@ -229,8 +229,8 @@ t.test('readiness, as any of them says it', async t => {
   server.script.health = json(200, { ready: true })
   await askReady(server.address)
   for (const [answer, message] of [
-    [json(200, { ready: false }), 'the inference server is not ready'], [json(503, { ready: false }), 'the inference server answered 503'],
-    [json(400, ''), 'the inference server answered 400'], [json(401, ''), 'the inference server does not take our token'], [json(302, '', { location: '/' }), /elsewhere/]
+    [json(200, { ready: false }), 'the inference server is not ready'], [json(503, { ready: false }), 'the inference server is not ready'],
+    [json(400, ''), 'the inference server is not ready'], [json(500, ''), 'the inference server answered 500'], [json(401, ''), 'the inference server does not take our token'], [json(302, '', { location: '/' }), /elsewhere/]
   ] as const) {
     server.script.health = answer
     await t.rejects(askReady(server.address), { message })

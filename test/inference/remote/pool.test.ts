@@ -59,7 +59,10 @@ const completed = (more: Record<string, unknown> = {}) => line({
 })
 const half = line({ status: 'processing', progress: 50, currentFrame: 5, totalFrames: 10 })
 const bytes = (body: Buffer = RESULT, headers: Record<string, string> = {}): Answer => response => void response.writeHead(200, { 'content-length': String(body.length), 'content-type': 'application/json', ...headers }).end(body)
+const chunked = (body: Buffer): Answer => response => { response.writeHead(200); response.write(body.subarray(0, 1)); setImmediate(() => response.end(body.subarray(1))) }
+const hang: Answer = () => {}
 const good: Script = { process: lines(half, completed()), result: bytes() }
+const says = (more: Record<string, unknown>): Script => ({ ...good, process: lines(half, line({ jobId: ID, ...more })) })
 
 /** What of a run that fails is the node's fault: it may be tried again, and nothing is left. */
 async function failsAs(t: Test, script: Script, message: RegExp, expected: Record<string, unknown> = { code: 'node_failed', retryable: true }): Promise<World> {
@@ -146,6 +149,11 @@ t.test('health comes first: nothing is sent to a node that is not well', async t
   }
 })
 
+t.test('a node that takes the connection and says nothing has five seconds', async t => {
+  const { peer } = await failsAs(t, { ...good, health: hang }, /^the GPU node does not answer$/)
+  await t.resolves(eventually(() => assert.equal(peer.connections.open, 0)))
+})
+
 t.test('a node that is not there', async t => {
   const gone = await startNode(t)
   const { run } = await world(t, good, { url: gone.url.replace(/\d+$/, '1') })
@@ -175,7 +183,6 @@ t.test('a node that refuses before it has read the body is understood, and the r
 })
 
 t.test('what a node says of a failure', async t => {
-  const says = (more: Record<string, unknown>): Script => ({ ...good, process: lines(half, line({ jobId: ID, ...more })) })
   await failsAs(t, says({ status: 'failed', error: 'the image is\u0000 broken', code: 'invalid_input', retryable: false }), /^the image is broken$/, { code: 'invalid_input', retryable: false })
   await failsAs(t, says({ status: 'failed', error: 'no memory', code: 'resource_exhausted', retryable: true }), /no memory/, { code: 'resource_exhausted', retryable: true })
   await failsAs(t, says({ status: 'failed', error: 'out of memory' }), /^the GPU node failed: out of memory$/, { code: 'node_failed', retryable: false })
@@ -211,7 +218,6 @@ t.test('a result that is not what was said is no result', async t => {
   await failsAs(t, { ...good, result: bytes(RESULT.subarray(1)) }, /another length/)
   await failsAs(t, { ...good, result: bytes(Buffer.alloc(RESULT.length)) }, /other bytes/)
   // without a length of its own
-  const chunked = (body: Buffer): Answer => response => { response.writeHead(200); response.write(body.subarray(0, 1)); setImmediate(() => response.end(body.subarray(1))) }
   await failsAs(t, { ...good, result: chunked(Buffer.concat([RESULT, RESULT])) }, /another length/)
   await failsAs(t, { ...good, result: chunked(RESULT.subarray(1)) }, /another length/)
   await failsAs(t, { ...good, result: chunked(Buffer.alloc(RESULT.length)) }, /other bytes/)
@@ -256,7 +262,6 @@ t.test('an input that is not what its digest says is not sent to its end', async
 
 t.test('a cancel ends the request and tells the node; that it knows of no such job is fine', async t => {
   for (const phase of ['health', 'process', 'lines', 'result'] as const) {
-    const hang: Answer = () => {}
     const begun = Promise.withResolvers<void>()
     const stall: Answer = (...args) => { begun.resolve(); return hang(...args) }
     const script: Script = phase === 'lines'

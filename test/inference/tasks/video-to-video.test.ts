@@ -1,9 +1,11 @@
 import t from 'tap'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { ModelRef } from '../../../src/inference/port.ts'
 import { rawFrameHeader, rawVideoHeader } from '../../../src/inference/tasks/video/matroska.ts'
 import { ffmpegOrSkip } from '../../support/ffmpeg.ts'
+import { FREE_IMAGE, identityOf, oneNode } from '../../support/graphs.ts'
 import { resultsOf, startTestWorker, type Answer } from '../../support/worker.ts'
+import { startWorkerPools } from '../../support/worker-pools.ts'
 
 t.setTimeout(300_000)
 
@@ -25,6 +27,17 @@ function children(): { pid: number, command: string }[] {
       return parent === String(process.pid) ? [{ pid: Number(name), command: readFileSync(`/proc/${name}/cmdline`, 'utf8').replaceAll('\0', ' ') }] : []
     } catch {
       return []
+    }
+  })
+}
+
+/** Processes whose folder lies in this one. */
+function workingIn(folder: string): string[] {
+  return readdirSync('/proc').filter(name => {
+    try {
+      return /^\d+$/.test(name) && readlinkSync(`/proc/${name}/cwd`).startsWith(`${folder}/`)
+    } catch {
+      return false
     }
   })
 }
@@ -95,6 +108,13 @@ async function testVideos(video: NonNullable<typeof found>): Promise<void> {
     const pixels = await video.pixels(made)
     t.match((await video.probe(made))[0], { width: 160, height: 120, nb_read_frames: '25' })
     t.ok(pixels.every((value, index) => index % 3 === 0 || Math.abs(value - pixels[index - index % 3]!) <= 3))
+  })
+
+  t.test('a model of four channels keeps the colours, and one that takes no other size gets frames of its size', async t => {
+    for (const shape of [['n', 4, 'h', 'w'], [1, 3, 64, 64], ['n', 'h', 'w', 3]]) {
+      const made = await through(plain, {}, await worker.model(identityOf('float', shape), { task: 'image-to-image' }))
+      t.ok(difference(await video.pixels(made), await video.pixels(plain)) < 4, JSON.stringify(shape))
+    }
   })
 
   t.test('every frame keeps its time where the rate is not even', async t => {
@@ -250,6 +270,20 @@ async function testVideos(video: NonNullable<typeof found>): Promise<void> {
     t.match(await answerFor(plain), { type: 'done' }, 'and the worker goes on')
   })
 
+  t.test('with a worker that is killed ffmpeg ends too', async t => {
+    const pools = await startWorkerPools(t, { ffmpeg: video.ffmpeg })
+    const { pool } = await pools.pool(t)
+    const progressed = Promise.withResolvers<void>()
+    const running = pool.run({ id: 'lost', task: 'video-to-video', model: await pools.builtIn('identity-image'), params: {}, inputs: [await pools.input(long)] }, {
+      timeoutMs: 100_000, onProgress: ({ progress }) => { if (progress !== null) progressed.resolve() }
+    })
+    await Promise.race([running, progressed.promise])
+    t.equal(workingIn(pools.folder).length, 2, 'one decodes, one encodes')
+    process.kill(pool.status()[0]!.pid!, 'SIGKILL')
+    await t.rejects(running, { code: 'worker_lost' })
+    while (workingIn(pools.folder).length > 0) await new Promise(setImmediate)
+  })
+
   t.test('a cancel ends it, and nothing stays', async t => {
     const before = await worker.staged()
     const id = 'cancelled'
@@ -263,7 +297,6 @@ async function testVideos(video: NonNullable<typeof found>): Promise<void> {
   })
 
   t.test('a model that makes no colours of it fails the run, and nothing stays', async t => {
-    const { oneNode, FREE_IMAGE } = await import('../../support/graphs.ts')
     const divide = await worker.model(oneNode('Div', { type: 'float', shape: FREE_IMAGE }, undefined, { constants: [{ name: 'by', shape: [], data: [0] }] }), { task: 'image-to-image' })
     t.match(await refusal(await video.make('black.mp4', ['-f', 'lavfi', '-i', 'color=black:size=64x64:duration=1', ...H264]), divide), /^invalid_model: the model gave NaN/)
     t.same(children(), [])

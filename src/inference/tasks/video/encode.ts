@@ -24,6 +24,9 @@ interface Format {
   arguments(quality: number, preset: Preset): string[]
 }
 
+/** Above 4K. x264 looks forty frames ahead, which all lie in memory: of these it looks less far. */
+const LARGE_PIXELS = 3840 * 2160
+
 /** -cpu-used of libvpx, by the name of what takes as much pain in x264. */
 const CPU_USED: Record<Preset, number> = { ultrafast: 8, veryfast: 6, fast: 5, medium: 4, slow: 2 }
 
@@ -115,7 +118,7 @@ function nanoseconds(time: number, { num, den }: Fraction): bigint {
 }
 
 function encoderArguments(options: EncodeOptions): string[] {
-  const { ffmpeg, container, facts, format: name, quality, preset, threads, startTime } = options
+  const { ffmpeg, container, facts, format: name, quality, preset, threads, size, startTime } = options
   const { timeBase: { num, den }, sounds } = facts
   const format: Format = FORMATS[name]
   const delay = (startTime * num / den).toFixed(9)
@@ -128,7 +131,7 @@ function encoderArguments(options: EncodeOptions): string[] {
     // FLAC and Opus in MP4 were experimental for long
     '-strict', 'experimental', '-map_chapters', '-1', '-max_muxing_queue_size', '9999',
     '-vf', filtersOf(options, format).join(','), ...ffmpeg.passthrough, '-enc_time_base', `${num}/${den}`,
-    ...format.arguments(quality, preset), ...colourTags(facts), '-threads', String(threads),
+    ...format.arguments(quality, preset), ...(name === 'mp4' && size.width * size.height > LARGE_PIXELS ? ['-rc-lookahead', '10'] : []), ...colourTags(facts), '-threads', String(threads),
     '-f', name, `file:result.${name}`
   ]
 }

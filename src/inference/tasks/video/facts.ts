@@ -84,13 +84,13 @@ async function probe({ ffmpeg, container, folder, signal }: VideoSource, timeout
   const program = startProgram({ path: ffmpeg.ffprobe, args, env: ffmpeg.env, folder, signal, timeoutMs })
   program.stdin.end()
   program.notes.resume()
-  const [said] = await Promise.all([text(bounded(program.stdout)), program.ended]).catch((error: unknown) => {
-    if (error instanceof ProgramFailed) throw unreadable(container, program)
-    throw error
-  })
+  const [said, ended] = await Promise.allSettled([text(bounded(program.stdout)), program.ended])
+  if (said.status === 'rejected' && said.reason instanceof InferenceFailed) throw said.reason
+  if (ended.status === 'rejected') throw ended.reason instanceof ProgramFailed ? unreadable(container, program) : ended.reason
+  if (said.status === 'rejected') throw said.reason
   const messages = program.messages()
   if (CUT_OFF.test(messages)) throw refused('it is cut off: the file ends before the video does')
-  return { probed: JSON.parse(said) as Probed, messages }
+  return { probed: JSON.parse(said.value) as Probed, messages }
 }
 
 function unreadable({ name }: Container, program: Program): InferenceFailed {
