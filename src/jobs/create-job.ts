@@ -138,16 +138,16 @@ async function ownedInput({ records: { files } }: JobsContext, principal: Princi
 async function findOwned(files: JobsContext['records']['files'], principal: Principal, input: ByRow) {
   if (!('file_id' in input)) return await files.findOwned(input, principal.kind === 'admin' ? undefined : ownerOf(principal))
   const file = await files.get(input.file_id)
-  if (file === undefined || !await mayRead(files, principal, file)) return undefined
+  if (!await mayRead(files, principal, input.file_id, file) || file === undefined) return undefined
   const { id: fileId, sha256, key, size, contentType } = file
   return { fileId, sha256, key, size, contentType }
 }
 
-/** As GET /files/:id has it: what one may read one may give to a model. */
-async function mayRead(files: JobsContext['records']['files'], principal: Principal, file: FileRecord): Promise<boolean> {
-  if (mayReach(principal, file) || mayReadUngranted(principal, file)) return true
+/** As GET /files/:id has it: what one may read one may give to a model. What is not there causes the work of what may not be read. */
+async function mayRead(files: JobsContext['records']['files'], principal: Principal, id: string, file: FileRecord | undefined): Promise<boolean> {
+  if (file !== undefined && (mayReach(principal, file) || mayReadUngranted(principal, file))) return true
   const { subject, account } = principal
-  return subject !== null && file.access === 'restricted' && await files.isGranted(file.id, { subject, account })
+  return subject !== null && await files.isGranted(id, { subject, account }) && file?.access === 'restricted'
 }
 
 /** The list, a tensor in it, its data, nested once for each dimension. */

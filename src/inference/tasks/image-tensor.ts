@@ -6,6 +6,7 @@
  */
 import type { ImageTensor, ModelManifest } from '../manifest.ts'
 import { InferenceFailed, type Datatype, type TensorMetadata, type WireTensor } from '../port.ts'
+import { fitsKernel, rowDecoder, rowEncoder } from './rgb-rows.ts'
 
 export type Channels = 1 | 3 | 4
 
@@ -85,11 +86,14 @@ function elements(datatype: ImageSpec['datatype'], memory: ArrayBuffer, count: n
 export function imageEncoder(spec: ImageSpec, memory: (bytes: number) => ArrayBuffer): (pixels: Pixels, width?: number, height?: number) => WireTensor {
   const { name, datatype, layout, channels } = spec
   const values = Array.from({ length: channels }, (_, channel) => Float32Array.from({ length: 256 }, (_each, byte) => (byte / 255 * spec.range - spec.mean[channel]!) / spec.std[channel]!))
+  const encodeRows = fitsKernel(spec, 0) ? rowEncoder(spec) : undefined
   return (pixels, width = pixels.width, height = pixels.height) => {
     const count = width * height * channels
     const data = elements(datatype, memory(count * ELEMENT_BYTES[datatype]), count)
     const [step, plane] = layout === 'NCHW' ? [1, width * height] : [channels, 1]
-    for (let channel = 0; channel < channels; channel += 1) {
+    const packedWhole = pixels.right === channels && width === pixels.width && height === pixels.height
+    if (encodeRows !== undefined && packedWhole && data instanceof Float32Array && fitsKernel(spec, width)) encodeRows(pixels, data)
+    else for (let channel = 0; channel < channels; channel += 1) {
       for (let y = 0; y < height; y += 1) {
         const from = pixels.start + channel + Math.min(y, pixels.height - 1) * pixels.down
         fillRow(data, channel * plane + y * width * step, step, width, pixels, from, values[channel]!)
@@ -100,7 +104,7 @@ export function imageEncoder(spec: ImageSpec, memory: (bytes: number) => ArrayBu
   }
 }
 
-/** These two loops see every pixel of every image. */
+/** This loop, and that of readRow, see every pixel of the images that the kernel does not. */
 function fillRow(data: Elements, start: number, step: number, width: number, { bytes, right, width: given }: Pixels, first: number, values: Float32Array): void {
   const end = Math.min(width, given)
   let to = start
@@ -128,10 +132,17 @@ export interface Target { bytes: Uint8Array, start: number, down: number, revers
  */
 export function imageDecoder(spec: ImageSpec): (tensor: WireTensor, region: { left: number, top: number, width: number, height: number }, target: Target) => void {
   const { channels, layout, range, mean, std } = spec
-  return (tensor, { left, top, width, height }, { bytes, start, down, reversed = false }) => {
+  const decodeRows = fitsKernel(spec, 0) ? rowDecoder(spec) : undefined
+  return (tensor, region, target) => {
+    const { left, top, width, height } = region
+    const { bytes, start, down, reversed = false } = target
     const size = imageSize(spec, tensor)
     const { buffer, byteOffset, byteLength } = tensor.data
     const data = spec.datatype === 'FP32' ? new Float32Array(buffer, byteOffset, byteLength / 4) : spec.datatype === 'FP16' ? new Float16Array(buffer, byteOffset, byteLength / 2) : tensor.data
+    if (decodeRows !== undefined && data instanceof Float32Array && fitsKernel(spec, width)) {
+      if (!decodeRows(data, size, region, target)) throw colourless(spec)
+      return
+    }
     const [step, plane] = layout === 'NCHW' ? [1, size.width * size.height] : [channels, 1]
     for (let channel = 0; channel < channels; channel += 1) {
       const scale = std[channel]! / range * 255
@@ -140,7 +151,7 @@ export function imageDecoder(spec: ImageSpec): (tensor: WireTensor, region: { le
       for (let y = 0; y < height; y += 1) {
         const from = channel * plane + ((top + y) * size.width + left) * step
         const whole = readRow(bytes, start + y * down + place, channels, width, data, from, step, scale, offset)
-        if (!whole) throw refused(`the model gave NaN in "${spec.name}", which is no colour`)
+        if (!whole) throw colourless(spec)
       }
     }
   }
@@ -157,6 +168,10 @@ function readRow(bytes: Uint8Array, start: number, channels: number, width: numb
     if (Number.isNaN(value)) return false
   }
   return true
+}
+
+function colourless({ name }: ImageSpec): InferenceFailed {
+  return refused(`the model gave NaN in "${name}", which is no colour`)
 }
 
 function refused(message: string): InferenceFailed {
