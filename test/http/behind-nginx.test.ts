@@ -54,7 +54,7 @@ t.test('a body reaches a node while it arrives, and its events reach a listener 
   t.match(heard, /event: upload_\w+\n[^]*event: upload_\w+\n/, 'the stream ends with the upload')
 })
 
-t.test('nobody becomes the administrator by a header from outside, metrics stay inside, and callers keep their addresses', async t => {
+t.test('nobody becomes the administrator by a header from outside, and metrics stay inside', async t => {
   const site = await balanced(t)
   if (site === undefined) return
   const { url, nodes } = site

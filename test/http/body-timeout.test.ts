@@ -34,12 +34,12 @@ t.test('a body that stops arriving is answered with 408 and the connection ends'
 })
 
 t.test('a body that is slow but keeps arriving is waited for', async t => {
-  const { port } = await startEdge(t, { env, routes: [routes] })
+  const { port } = await startEdge(t, { env: { UPLOAD_IDLE_TIMEOUT_MS: '1000' }, routes: [routes] })
   const client = await rawClient(port)
   client.send(head('Content-Length: 12\r\n'))
   for (const letter of '{"a":"slow"}') {
     client.send(letter)
-    await delay(25)
+    await delay(120)
   }
   const answer = await client.answer()
   t.equal(answer.status, 200)

@@ -20,6 +20,15 @@ const SECRET = 'a-secret-of-thirty-two-characters'
 const FILE_TIMEOUT_MS = 300_000
 const EXAMPLES_MAX = 2
 const SEED = 1
+/**
+ * A process for each: with several workers in one, Python 3.11 now and then fails to parse its own source ("AST constructor
+ * recursion depth mismatch").
+ */
+const SHARES = [
+  ['--include-path-regex', '^/v2'],
+  ['--include-path-regex', '^/(api/v1/jobs|jobs|generate)'],
+  ['--exclude-path-regex', '^/(v2|api/v1/jobs|jobs|generate)']
+]
 const CHECKS = [
   'not_a_server_error', 'status_code_conformance', 'content_type_conformance', 'response_headers_conformance', 'response_schema_conformance', 'negative_data_rejection',
   'missing_required_header', 'unsupported_method', 'allow_header_conformance', 'ignored_auth', 'use_after_free', 'ensure_resource_availability'
@@ -93,18 +102,24 @@ if (python !== undefined) {
       ROLES: 'api,worker', WORKERS: '1', LOG_LEVEL: 'info', LEGACY_ROUTES: 'true', ADMIN_TOKEN, WEBHOOK_SECRET: SECRET, GUEST_TOKEN_SECRET: SECRET,
       API_V1_RATE_LIMIT_MAX: '0', FILES_UPLOAD_RATE_LIMIT_MAX: '0', FILES_DOWNLOAD_RATE_LIMIT_MAX: '0'
     })
-    const folder = await mkdtemp(join(tmpdir(), 'penstock-schemathesis-'))
-    t.teardown(() => rm(folder, { recursive: true, force: true }))
-    await writeFile(join(folder, 'schemathesis.toml'), configuration(await layOut(service)))
-    const { code, output } = await python(join(import.meta.dirname, 'python/run_schemathesis.py'), folder,
-      `${service.url}/openapi.json`, '--phases', 'examples,coverage,fuzzing', '--max-examples', String(EXAMPLES_MAX), '--seed', String(SEED), '--workers', '4',
-      '--checks', CHECKS.join(), '--continue-on-failure', '--no-shrink', '--request-timeout', '60', '--no-color',
-      '--header', `Authorization: Bearer ${ADMIN_TOKEN}`, '--header', 'Via: 1.1 proxy') as { code: number, output: string }
-    if (!t.equal(code, 0, 'Schemathesis found nothing')) console.error(output.slice(Math.max(0, output.indexOf('= FAILURES'))))
+    const settings = configuration(await layOut(service))
+    const runs = await Promise.all(SHARES.map(async share => {
+      const folder = await mkdtemp(join(tmpdir(), 'penstock-schemathesis-'))
+      t.teardown(() => rm(folder, { recursive: true, force: true }))
+      await writeFile(join(folder, 'schemathesis.toml'), settings)
+      return await python(join(import.meta.dirname, 'python/run_schemathesis.py'), folder,
+        `${service.url}/openapi.json`, ...share, '--phases', 'examples,coverage,fuzzing', '--max-examples', String(EXAMPLES_MAX), '--seed', String(SEED), '--workers', '1',
+        '--checks', CHECKS.join(), '--continue-on-failure', '--no-shrink', '--request-timeout', '60', '--no-color',
+        '--header', `Authorization: Bearer ${ADMIN_TOKEN}`, '--header', 'Via: 1.1 proxy') as { code: number, output: string }
+    }))
+    for (const [index, { code, output }] of runs.entries()) {
+      if (!t.equal(code, 0, `Schemathesis found nothing: ${SHARES[index]!.join(' ')}`)) console.error(output.slice(Math.max(0, output.indexOf('= FAILURES'))))
+    }
     const { paths } = await (await fetch(`${service.url}/openapi.json`)).json() as { paths: Record<string, object> }
     const operations = Object.values(paths).flatMap(path => Object.keys(path)).length
     t.ok(operations > 50)
-    t.match(output, new RegExp(`Tested: ${operations}$`, 'm'), 'nothing was left out')
+    const tested = runs.map(({ output }) => Number(/^ +Tested: (\d+)$/m.exec(output)?.[1]))
+    t.equal(tested.reduce((sum, count) => sum + count), operations, `nothing was left out: ${tested.join(' + ')}`)
     t.same(service.logged('http.request.failed').filter(({ code }) => code !== 'FILE_GATEWAY_UNAVAILABLE'), [], 'nothing failed inside')
   })
 }

@@ -12,7 +12,7 @@ function issuesOf(more: object): object[] {
 }
 
 t.test('tasks are found by their names', async t => {
-  t.same(taskNames(), ['tensor', 'image-classification', 'image-to-image', 'embedding', 'exec'])
+  t.same(taskNames(), ['tensor', 'image-classification', 'image-to-image', 'embedding', 'video-to-video', 'exec'])
   for (const name of taskNames()) t.equal(taskNamed(name)?.name, name)
   for (const name of ['', 'Tensor', 'toString', 'video']) t.equal(taskNamed(name), undefined)
 })
@@ -34,7 +34,7 @@ t.test('params are held against the task\'s schema, and what is wrong is named',
 
 t.test('a manifest names a task that there is, and one mean and std for each channel', async t => {
   t.same(issuesOf({}), [])
-  t.same(issuesOf({ task: 'video' }), [{ path: 'task', message: 'must be one of tensor, image-classification, image-to-image, embedding, exec' }])
+  t.same(issuesOf({ task: 'video' }), [{ path: 'task', message: 'must be one of tensor, image-classification, image-to-image, embedding, video-to-video, exec' }])
   t.same(issuesOf({ input: { channels: 3, mean: [1, 2, 3], std: [1, 2, 3] }, output: { mean: [0] } }), [])
   t.same(issuesOf({ input: { channels: 3, mean: [1, 2], std: [1] } }), [
     { path: 'input.mean', message: 'must have 3 numbers: one for each channel' }, { path: 'input.std', message: 'must have 3 numbers: one for each channel' }
