@@ -189,6 +189,14 @@ t.test('docker compose up gives a service that keeps what it is sent', { skip },
     }
   })
 
+  await t.test('a backup is made in the container, beside the service', async t => {
+    const backup = await stack.exec('penstock', 'node', 'scripts/backup.ts', '/data/backup')
+    t.match(backup, { code: 0, stderr: '', stdout: / 0 missing/ })
+    const note = await stack.exec('penstock', 'sh', '-c', 'cat /data/backup/backups/*.json')
+    t.match(JSON.parse(note.stdout || 'null'), { records: { from: 'postgres' }, missing: [] })
+    t.equal((await stack.exec('penstock', 'test', '-f', `/data/backup/objects/${canonicalKey}`)).code, 0)
+  })
+
   // what comes next replaces the container, and its log with it
   await t.test('no secret stands in a log', async t => await noSecretIsLogged(t, stack, 'penstock'))
 
