@@ -342,6 +342,8 @@ export const VIDEO_SOUNDS_MAX = 16
 export const VIDEO_ALLOCATION_MAX_BYTES = 1024 * 1024 * 1024
 /** The part of the frames that may be beyond decoding; up to that the decoder conceals them. */
 export const VIDEO_DAMAGED_MAX = 0.1
+/** Frames that wait in ffmpeg to be written, or to be encoded: it works while we do. */
+export const VIDEO_QUEUE_FRAMES = 2
 /** What is kept of the messages of ffmpeg. */
 export const VIDEO_MESSAGES_MAX_CHARACTERS = 4096
 

@@ -63,13 +63,15 @@ async function tensorJob({ url, headers }: Stack): Promise<string> {
 
 interface Job { status: string, attempt: number, error?: unknown, results: { name: string }[] }
 
+/** Listens until it has ended: who asks again and again soon asks too often. */
 async function ended({ url, headers }: Stack, id: string): Promise<Job> {
-  let job: Job | undefined
-  await eventually(async () => {
-    job = await (await fetch(`${url}/api/v1/jobs/${id}`, { headers })).json() as Job
-    assert.match(job.status, /^(completed|failed|cancelled)$/)
-  }, JOB_TIMEOUT_MS)
-  return job!
+  const events = await fetch(`${url}/api/v1/jobs/${id}/events`, { headers, signal: AbortSignal.timeout(JOB_TIMEOUT_MS) })
+  const heard = await events.text()
+  const response = await fetch(`${url}/api/v1/jobs/${id}`, { headers })
+  const job = await response.json() as Job
+  assert.equal(response.status, 200, JSON.stringify(job))
+  assert.match(job.status, /^(completed|failed|cancelled)$/, heard)
+  return job
 }
 
 async function isAnswered(t: Test, { url, headers }: Stack, id: string): Promise<void> {
@@ -230,7 +232,8 @@ t.test('docker compose up gives a service that keeps what it is sent', { skip },
     const last = await tensorJob(stack)
     t.equal((await stack.compose('kill', '--signal', 'KILL', 'gpu-node')).code, 0)
     if (!await isUp(t, stack, 'the node is killed, and up again')) return
-    t.match(await ended(stack, last), { status: 'completed' }, 'and nothing is lost')
+    const outcome = await ended(stack, last)
+    t.match(outcome, { status: 'completed' }, `and nothing is lost: ${JSON.stringify(outcome.error)}`)
     await isAnswered(t, stack, last)
   })
 

@@ -6,13 +6,14 @@ import { execFile } from 'node:child_process'
 import { access, constants } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
-import { FFMPEG_VERSION_TIMEOUT_MS } from '../limits.ts'
+import { FFMPEG_VERSION_TIMEOUT_MS, VIDEO_QUEUE_FRAMES } from '../limits.ts'
 
 const run = promisify(execFile)
 
-/** The first whose `metadata` filter prints without delay; and the first that knows -fps_mode, in place of -vsync. */
+/** The first whose `metadata` filter prints without delay; that knows -fps_mode, in place of -vsync; that writes in a thread of its own. */
 const OLDEST = 4.3
 const WITH_FPS_MODE = 5.1
+const WITH_OUTPUT_QUEUE = 6
 
 export interface Ffmpeg {
   /** paths */
@@ -22,6 +23,8 @@ export interface Ffmpeg {
   env: Record<string, string>
   /** the option that leaves time stamps alone */
   passthrough: readonly [string, string]
+  /** those that bound what waits to be written, where there is a line for it */
+  outputQueue: readonly string[]
 }
 
 export const HOW_TO_GET_FFMPEG = `ffmpeg and ffprobe, of version ${OLDEST} or newer, must be on PATH (Debian and Ubuntu: apt-get install ffmpeg)`
@@ -35,7 +38,11 @@ export async function findFfmpeg(env: Readonly<Record<string, string>>): Promise
   const versions = await Promise.all([ffmpeg, ffprobe].map(path => versionOf(path, needed)))
   const oldest = Math.min(...versions)
   if (!(oldest >= OLDEST)) return undefined
-  return { ffmpeg, ffprobe, env: needed, passthrough: [oldest >= WITH_FPS_MODE ? '-fps_mode' : '-vsync', 'passthrough'] }
+  return {
+    ffmpeg, ffprobe, env: needed,
+    passthrough: [oldest >= WITH_FPS_MODE ? '-fps_mode' : '-vsync', 'passthrough'],
+    outputQueue: oldest >= WITH_OUTPUT_QUEUE ? ['-thread_queue_size', String(VIDEO_QUEUE_FRAMES)] : []
+  }
 }
 
 async function onPath(name: string, path: string): Promise<string | undefined> {

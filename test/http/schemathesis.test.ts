@@ -29,6 +29,7 @@ const SHARES = [
   ['--include-path-regex', '^/(api/v1/jobs|jobs|generate)'],
   ['--exclude-path-regex', '^/(v2|api/v1/jobs|jobs|generate)']
 ]
+const HOOKS = join(import.meta.dirname, 'python/schemathesis_hooks.py')
 const CHECKS = [
   'not_a_server_error', 'status_code_conformance', 'content_type_conformance', 'response_headers_conformance', 'response_schema_conformance', 'negative_data_rejection',
   'missing_required_header', 'unsupported_method', 'allow_header_conformance', 'ignored_auth', 'use_after_free', 'ensure_resource_availability'
@@ -91,7 +92,7 @@ function configuration(parameters: Record<string, Record<string, string>>): stri
   const withoutGateway = '[[operations]]\ninclude-path = "/api/v1/jobs/{id}/promote"\nchecks.not_a_server_error.expected-statuses = ["2xx", "4xx", "502"]\n'
   // a stream that only its reader ends
   const endless = '[[operations]]\ninclude-path = "/events"\nrequest-timeout = 2.0\n'
-  return [someMethods, ...operations, withoutGateway, endless].join('\n')
+  return [`hooks = ${JSON.stringify(HOOKS)}\n`, someMethods, ...operations, withoutGateway, endless].join('\n')
 }
 
 t.setTimeout(FILE_TIMEOUT_MS)

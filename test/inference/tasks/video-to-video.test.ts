@@ -1,3 +1,6 @@
+import { fork } from 'node:child_process'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { ModelRef } from '../../../src/inference/port.ts'
@@ -282,6 +285,17 @@ async function testVideos(video: NonNullable<typeof found>): Promise<void> {
     process.kill(pool.status()[0]!.pid!, 'SIGKILL')
     await t.rejects(running, { code: 'worker_lost' })
     while (workingIn(pools.folder).length > 0) await new Promise(setImmediate)
+  })
+
+  t.test('with the service ffmpeg ends too', async t => {
+    const pools = await startWorkerPools(t, { ffmpeg: video.ffmpeg })
+    const host = fork(join(import.meta.dirname, '../../support/pool-host.ts'), { serialization: 'advanced' })
+    const model = await pools.builtIn('identity-image')
+    host.send({ options: pools.options, request: { id: 'orphan', task: 'video-to-video', model, params: {}, inputs: [await pools.input(long)] } })
+    while (workingIn(pools.folder).length < 2) await delay(10)
+    t.equal(host.kill('SIGKILL'), true)
+    while (workingIn(pools.folder).length > 0) await delay(10)
+    t.same(workingIn(pools.folder), [])
   })
 
   t.test('a cancel ends it, and nothing stays', async t => {

@@ -73,7 +73,7 @@ function decoderArguments({ ffmpeg, container, facts, channels, threads }: Decod
   ]
   return [
     ...QUIET, '-nostdin', '-max_error_rate', String(VIDEO_DAMAGED_MAX), '-max_pixels', String(VIDEO_PIXELS_MAX), '-threads', String(threads), ...inputOf(container.demuxer, INPUT_FILE),
-    '-map', '0:V:0', '-vf', filters.join(','), ...ffmpeg.passthrough, '-pix_fmt', PIXEL_FORMATS[channels], '-f', 'rawvideo', 'pipe:1'
+    '-map', '0:V:0', '-vf', filters.join(','), ...ffmpeg.passthrough, ...ffmpeg.outputQueue, '-pix_fmt', PIXEL_FORMATS[channels], '-f', 'rawvideo', 'pipe:1'
   ]
 }
 

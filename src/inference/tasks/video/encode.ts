@@ -1,7 +1,8 @@
 /**
  * Frames with their times into a file: by way of a pipe (matroska.ts) into ffmpeg, which takes the sound from the original.
- * A frame is written when the one before is taken.
+ * A frame is written when the one before is taken; two wait in there.
  */
+import { VIDEO_QUEUE_FRAMES } from '../../../limits.ts'
 import type { StagedResult } from '../../port.ts'
 import { InferenceFailed } from '../../port.ts'
 import type { Channels } from '../image-tensor.ts'
@@ -125,7 +126,7 @@ function encoderArguments(options: EncodeOptions): string[] {
   return [
     ...QUIET, '-nostdin',
     // nothing is to be found out about these: their header says all
-    '-probesize', '32', '-analyzeduration', '0', '-itsoffset', delay, ...inputOf('matroska', 'pipe:0'),
+    '-probesize', '32', '-analyzeduration', '0', '-thread_queue_size', String(VIDEO_QUEUE_FRAMES), '-itsoffset', delay, ...inputOf('matroska', 'pipe:0'),
     ...(sounds.length > 0 ? inputOf(container.demuxer, INPUT_FILE) : []),
     '-map', '0:v:0', ...sounds.flatMap((sound, index) => ['-map', `1:a:${index}`, `-c:a:${index}`, format.sounds.has(sound) ? 'copy' : format.sound]),
     // FLAC and Opus in MP4 were experimental for long

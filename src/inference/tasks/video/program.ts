@@ -61,6 +61,8 @@ export function startProgram({ path, args, env, folder, signal, timeoutMs }: Pro
     for (const stream of child.stdio) stream?.destroy()
   }
   signal.addEventListener('abort', kill)
+  // a worker that ends in the middle, since its service is gone, takes it along
+  process.once('exit', kill)
   const limit = timeoutMs === undefined ? undefined : setTimeout(() => {
     late = true
     kill()
@@ -68,6 +70,7 @@ export function startProgram({ path, args, env, folder, signal, timeoutMs }: Pro
   const ended = endOf(child, () => (late ? new ProgramLate(`more than ${timeoutMs} ms`) : undefined)).finally(() => {
     clearTimeout(limit)
     signal.removeEventListener('abort', kill)
+    process.off('exit', kill)
   })
   ended.catch(() => {})
   return { stdin: child.stdin, stdout: child.stdout, notes: child.stdio[3] as Readable, reason: () => firstLine(messages), messages: () => messages, kill, ended }
