@@ -48,6 +48,8 @@ export const PART_BYTES = 64 * 1024 * 1024
 export const PARTS_MAX = 10_000
 /** Part of a body of unknown length, and what goes as one request. It is held whole, since its length must be known first. */
 export const UNKNOWN_PART_BYTES = 8 * 1024 * 1024
+/** Of such parts that are kept for the next body when theirs is stored. */
+export const SPARE_PARTS_MAX = 4
 
 /** One request to the store that carries no body, with its retries. */
 export const STORE_REQUEST_TIMEOUT_MS = 60_000

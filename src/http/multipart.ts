@@ -9,6 +9,7 @@ import multipart, { type Multipart, type MultipartFile } from '@fastify/multipar
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { isPenstockError, PenstockError } from '../errors.ts'
 import { JOB_PARAMS_MAX_BYTES, MULTIPART_FIELDS_MAX, MULTIPART_FILE_HIGH_WATER_MARK_BYTES, MULTIPART_PART_HEADERS_MAX_BYTES, REF_IMAGES_MAX } from '../limits.ts'
+import { claimMemory } from '../objects/give-back.ts'
 import { onBroken } from './broken-bodies.ts'
 import { bodyTooLarge } from './error-translation.ts'
 
@@ -65,6 +66,7 @@ export function multipartBody(request: FastifyRequest, { idleMs, maxBytes }: { i
 
   function count(chunk: Buffer): void {
     received += chunk.length
+    claimMemory(chunk)
     watchdog.refresh()
     if (received > maxBytes) fail(bodyTooLarge(maxBytes))
   }

@@ -72,7 +72,7 @@ async function stream(context: IngestContext, part: Part, { uploadId, key, log, 
   const forget = context.running.add(uploadId, { get taken() { return meter.taken }, abort, done: done.promise })
   try {
     const { etag, size } = await putUnknownLength(context.store, context.records.multiparts, key, metered(part, meter, stop, context.config.UPLOAD_IDLE_TIMEOUT_MS), {
-      maxBytes: part.maxBytes, contentType: 'application/octet-stream', createOnly, disposable: true, signal: stop.signal
+      maxBytes: part.maxBytes, contentType: 'application/octet-stream', createOnly, signal: stop.signal
     })
     const sha256 = meter.hash.digest('hex')
     if (!await context.records.uploads.stage(uploadId, { sha256, etag, size })) throw new PenstockError('UPLOAD_ABORTED')
@@ -95,35 +95,32 @@ async function stream(context: IngestContext, part: Part, { uploadId, key, log, 
 interface Meter { taken: number, hash: Hash, ended: boolean, head: Buffer }
 
 async function* metered({ body, field, maxBytes, headBytes = 0 }: Part, meter: Meter, stop: AbortController, idleMs: number): AsyncGenerator<Uint8Array, void, undefined> {
-  const chunks = readAll(body, stop.signal)
+  let [waiting, turn] = [true, 0]
+  const idle = setTimeout(() => {
+    if (waiting) stop.abort(new PenstockError('REQUEST_TIMEOUT', { details: { received: meter.taken } }))
+    else idle.refresh()
+  }, idleMs)
   try {
-    for (let turn = 0; ;) {
-      const { done, value } = await nextWithin(chunks, idleMs, () => stop.abort(new PenstockError('REQUEST_TIMEOUT', { details: { received: meter.taken } })))
-      if (done === true) break
-      meter.taken += value.length
+    for await (const chunk of readAll(body, stop.signal)) {
+      waiting = false
+      meter.taken += chunk.length
       if (meter.taken > maxBytes) throw tooLarge(field, maxBytes)
-      meter.hash.update(value)
-      if (meter.head.length < headBytes) meter.head = Buffer.concat([meter.head, value.subarray(0, headBytes - meter.head.length)])
-      yield value
-      turn += value.length
-      if (turn < STREAM_TURN_BYTES) continue
-      turn = 0
-      await othersTurn()
+      meter.hash.update(chunk)
+      if (meter.head.length < headBytes) meter.head = Buffer.concat([meter.head, chunk.subarray(0, headBytes - meter.head.length)])
+      yield chunk
+      turn += chunk.length
+      if (turn >= STREAM_TURN_BYTES) {
+        turn = 0
+        await othersTurn()
+      }
+      waiting = true
+      idle.refresh()
     }
     // what parses the body may have a limit too, and cuts off what is over it
     if ((body as { truncated?: boolean }).truncated === true) throw tooLarge(field, maxBytes)
     meter.ended = true
   } finally {
-    await chunks.return()
-  }
-}
-
-async function nextWithin<T>(chunks: AsyncGenerator<T, void, undefined>, ms: number, onIdle: () => void): Promise<IteratorResult<T, void>> {
-  const timer = setTimeout(onIdle, ms)
-  try {
-    return await chunks.next()
-  } finally {
-    clearTimeout(timer)
+    clearTimeout(idle)
   }
 }
 

@@ -8,8 +8,8 @@
  * The body is not read while a part is sent: one part is all that an upload holds, and a slow store slows down whoever sends.
  * A body that fails, or that is cancelled, leaves nothing: nothing was sent yet, or the upload is aborted.
  */
-import { PARTS_MAX, UNKNOWN_PART_BYTES } from '../limits.ts'
-import { giveBack } from './give-back.ts'
+import { PARTS_MAX, SPARE_PARTS_MAX, UNKNOWN_PART_BYTES } from '../limits.ts'
+import { giveBackClaimed } from './give-back.ts'
 import type { ETag, MultipartPart, ObjectStore } from './port.ts'
 import { withIntent, type MultipartIntents } from './with-intent.ts'
 
@@ -19,8 +19,6 @@ export interface PutUnknownLengthOptions {
   contentType?: string
   /** As in put. */
   createOnly?: boolean
-  /** Nobody else uses the chunks of the body: their memory is given back. */
-  disposable?: boolean
   signal?: AbortSignal
   /** bytes of a part; default UNKNOWN_PART_BYTES */
   partBytes?: number
@@ -30,11 +28,10 @@ export interface PutUnknownLengthOptions {
 export async function putUnknownLength(store: ObjectStore, intents: MultipartIntents, key: string, body: AsyncIterable<Uint8Array>, options: PutUnknownLengthOptions): Promise<{ etag: ETag, size: number }> {
   const { signal, createOnly = false, maxBytes, contentType } = options
   const given = { ...(contentType !== undefined && { contentType }), ...(signal && { signal }) }
-  const source = new Filler(body, Math.max(options.partBytes ?? UNKNOWN_PART_BYTES, Math.ceil(maxBytes / PARTS_MAX)), options.disposable === true)
+  const source = new Filler(body, Math.max(options.partBytes ?? UNKNOWN_PART_BYTES, Math.ceil(maxBytes / PARTS_MAX)))
   try {
     const first = await source.fill()
-    if (source.ended) return { ...await store.put(key, first, { ...given, size: first.length, createOnly }), size: first.length }
-    return await withIntent(store, intents, key, given, async upload => {
+    const put = source.ended ? { ...await store.put(key, first, { ...given, size: first.length, createOnly }), size: first.length } : await withIntent(store, intents, key, given, async upload => {
       const parts: MultipartPart[] = []
       let size = 0
       for (let bytes = first; bytes.length > 0; bytes = source.ended ? bytes.subarray(0, 0) : await source.fill()) {
@@ -44,9 +41,20 @@ export async function putUnknownLength(store: ObjectStore, intents: MultipartInt
       const done = await store.completeMultipart(upload, parts, { createOnly, ...(signal && { signal }) })
       return { ...done, size }
     })
+    source.keepPart()
+    return put
   } finally {
     await source.close()
   }
+}
+
+/** Parts that nobody uses now. Left to the collector, each would make it mark the whole heap: a fifth of what a form costs. */
+const spareParts: Buffer[] = []
+
+function takePart(bytes: number): Buffer {
+  const at = spareParts.findIndex(({ length }) => length === bytes)
+  // memory that nobody writes to is not taken from the machine: a small body costs no whole part
+  return spareParts.splice(at, at === -1 ? 0 : 1)[0] ?? Buffer.allocUnsafeSlow(bytes)
 }
 
 /** One sequence of chunks, given out in parts that are whole but for the last. Each part is written over the one before. */
@@ -55,14 +63,12 @@ class Filler {
   ended = false
   readonly #chunks: AsyncIterator<Uint8Array>
   readonly #part: Buffer
-  readonly #disposable: boolean
   #rest: Uint8Array = new Uint8Array(0)
+  #memory: ArrayBufferLike | undefined
 
-  constructor(body: AsyncIterable<Uint8Array>, partBytes: number, disposable: boolean) {
-    this.#disposable = disposable
+  constructor(body: AsyncIterable<Uint8Array>, partBytes: number) {
     this.#chunks = body[Symbol.asyncIterator]()
-    // memory that nobody writes to is not taken from the machine: a small body costs no whole part
-    this.#part = Buffer.allocUnsafeSlow(partBytes)
+    this.#part = takePart(partBytes)
   }
 
   async fill(): Promise<Uint8Array> {
@@ -75,16 +81,22 @@ class Filler {
     return this.#part.subarray(0, length)
   }
 
+  /** For the next body. Only where all was stored: what failed may still be on its way through a socket. */
+  keepPart(): void {
+    if (spareParts.length < SPARE_PARTS_MAX) spareParts.push(this.#part)
+  }
+
   async close(): Promise<void> {
     await this.#chunks.return?.()
   }
 
   /** Copies what fits, and keeps the rest. A part that is just full is not given out before the next chunk, or the end, is seen. */
   #take(chunk: Uint8Array, at: number): number {
+    if (chunk.buffer !== this.#memory) giveBackClaimed(this.#memory)
+    this.#memory = chunk.buffer
     const fits = Math.min(chunk.length, this.#part.length - at)
     this.#part.set(chunk.subarray(0, fits), at)
     this.#rest = chunk.subarray(fits)
-    if (this.#disposable && fits === chunk.length) giveBack(chunk)
     return at + fits
   }
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { FILENAME_MAX_BYTES, MULTIPART_FIELDS_MAX, MULTIPART_PART_HEADERS_MAX_BYTES } from '../../src/limits.ts'
 import { openRecordStore } from '../../src/stores.ts'
@@ -65,6 +66,23 @@ t.test('a caller without a credential is refused before its body is read', async
   polite.send(formHead('/files/upload', 1000, { expect: '100-continue' }))
   t.match(await polite.answer(), { status: 401 }, 'and never invited')
   await nothingLeft(app)
+})
+
+t.test('a file that nearly has the boundary in it, where chunks end, keeps every byte', async t => {
+  const app = await startApp(t)
+  const almost = `\r\n--${BOUNDARY}`.slice(0, -1)
+  // each is a chunk of its own: what the parser holds back of one is sent on with the next, or begins the boundary there
+  const chunks = [`one${almost}`, 'two\r', 'three\r\n', `four${almost}`, `${almost}`, 'five\r', '\n-six\r\n--', 'seven']
+  const client = await rawClient(app.port)
+  client.send(formHead('/files/upload'))
+  for (const chunk of [partHead({ name: 'file', filename: 'a.bin' }), ...chunks, `\r\n--${BOUNDARY}--\r\n`]) {
+    client.send(`${chunk.length.toString(16)}\r\n${chunk}\r\n`)
+    await delay(20)
+  }
+  client.send('0\r\n\r\n')
+  const { status, body } = await client.answer()
+  t.equal(status, 201, body)
+  t.match(JSON.parse(body), { size: chunks.join('').length, sha256: createHash('sha256').update(chunks.join('')).digest('hex') })
 })
 
 t.test('names are cleaned', async t => {
