@@ -17,6 +17,7 @@ import { PenstockError } from '../errors.ts'
 import { InferenceFailed, type StagedResult } from '../inference/port.ts'
 import { NodeFile, NODE_JOB_ID } from '../inference/remote/lines.ts'
 import { NODE_LINE_MAX_BYTES, STREAM_HIGH_WATER_MARK_BYTES } from '../limits.ts'
+import { giveBack } from '../objects/give-back.ts'
 import { ObjectStoreFailed, type ObjectStore } from '../objects/port.ts'
 import { hasCode } from './paths.ts'
 
@@ -115,10 +116,11 @@ async function writeAll(path: string, staged: readonly StagedResult[], store: Ob
   const file = await open(path, 'wx')
   try {
     for (const { key, etag } of staged) {
-      const { body } = await store.open(key, { ifMatch: etag, signal })
+      const { body, disposable = false } = await store.open(key, { ifMatch: etag, signal })
       for await (const chunk of body as AsyncIterable<Buffer>) {
         whole?.update(chunk)
         await file.writeFile(chunk)
+        if (disposable) giveBack(chunk)
       }
     }
   } finally {

@@ -74,8 +74,8 @@ async function sendBytes(reply: FastifyReply, store: ObjectStore, file: FileReco
   }
 }
 
-/** The memory of each chunk goes as soon as the socket has taken it. */
-function giveBackWhenSent({ raw }: FastifyReply): void {
+/** The memory of each chunk goes as soon as the socket has taken it: for a body whose chunks nobody else uses. */
+export function giveBackWhenSent({ raw }: FastifyReply): void {
   const write = raw.write.bind(raw) as (chunk: Uint8Array, done: () => void) => boolean
   raw.write = ((chunk: Uint8Array) => write(chunk, () => giveBack(chunk))) as typeof raw.write
 }

@@ -11,6 +11,7 @@ import { createHash } from 'node:crypto'
 import type { BigIntStats } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { wrongHash } from './exact-body.ts'
+import { giveBack } from './give-back.ts'
 import type { ETag } from './port.ts'
 
 export interface FileInfo { size: number, etag: ETag, lastModified: Date }
@@ -23,13 +24,21 @@ export function describeFile(stats: BigIntStats): FileInfo {
   }
 }
 
+export interface WriteOptions {
+  /** What the bytes must hash to, in hex. */
+  sha256?: string | undefined
+  /** Nobody else uses the chunks. */
+  disposable?: boolean
+}
+
 /** Writes and syncs a file that must not be there. What is left of it on failure is the caller's to remove. */
-export async function writeFile(path: string, chunks: AsyncIterable<Uint8Array>, sha256?: string): Promise<FileInfo> {
+export async function writeFile(path: string, chunks: AsyncIterable<Uint8Array>, { sha256, disposable = false }: WriteOptions = {}): Promise<FileInfo> {
   await using handle = await open(path, 'wx', 0o640)
   const hash = sha256 === undefined ? undefined : createHash('sha256')
   for await (const chunk of chunks) {
     hash?.update(chunk)
     await handle.writeFile(chunk) // at the current position, until all of it is written; write() may stop short
+    if (disposable) giveBack(chunk)
   }
   if (hash && hash.digest('hex') !== sha256) throw wrongHash()
   const written = (Date.now() + Math.random()) / 1000

@@ -28,7 +28,7 @@ import { fsMultipart, sweepMultiparts } from './fs-multipart.ts'
 import { FsTree, hasCode, unless } from './fs-tree.ts'
 import {
   ObjectKeyInvalid, ObjectNotFound, ObjectPreconditionFailed, ObjectStoreFailed,
-  type CopyOptions, type ETag, type ObjectInfo, type ObjectStore, type OpenObject, type PutOptions, type SweepsTemporaries
+  type CopyOptions, type ETag, type ObjectInfo, type ObjectStore, type OpenObject, type PutOptions, type SweepsTemporaries, type UnsizedPutOptions
 } from './port.ts'
 
 /** What the parts of the store share. */
@@ -51,6 +51,7 @@ export function fsObjectStore({ root }: { root: string }): ObjectStore & SweepsT
     },
     createBucket: () => tree.createRoot(),
     put: (key, body, options) => put(context, key, body, options),
+    putUnsized: (key, body, options = {}) => putUnsized(context, key, body, options),
     copy: (source, target, options = {}) => copy(context, source, target, options),
     open: (key, options = {}) => openObject(tree, key, options),
     head: (key, signal) => head(tree, key, signal),
@@ -113,10 +114,21 @@ async function linkTo(tree: FsTree, key: string, temporary: string, etag: ETag |
 async function put({ tree, withTemporary }: FsContext, key: string, body: Readable | Uint8Array, options: PutOptions): Promise<{ etag: ETag }> {
   const path = await tree.pathOf(key)
   return await withTemporary(async temporary => {
-    const { etag } = await writeFile(temporary, exactly(body, options.size, options.signal), options.sha256)
+    const { etag } = await writeFile(temporary, exactly(body, options.size, options.signal), options)
     throwIfCancelled(options.signal)
     await tree.place(temporary, path, options.createOnly ?? false)
     return { etag }
+  })
+}
+
+async function putUnsized({ tree, withTemporary }: FsContext, key: string, body: AsyncIterable<Uint8Array>, { createOnly = false, signal }: UnsizedPutOptions): Promise<{ etag: ETag, size: number }> {
+  throwIfCancelled(signal)
+  const path = await tree.pathOf(key)
+  return await withTemporary(async temporary => {
+    const { etag, size } = await writeFile(temporary, body)
+    throwIfCancelled(signal)
+    await tree.place(temporary, path, createOnly)
+    return { etag, size }
   })
 }
 

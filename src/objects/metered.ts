@@ -5,11 +5,11 @@ import { ObjectStoreFailed, type ObjectInfo, type ObjectStore } from './port.ts'
 export type StoreObserver = (request: { operation: string, outcome: string, seconds: number }) => void
 
 const TIMED = [
-  'check', 'createBucket', 'put', 'copy', 'open', 'head', 'delete', 'createMultipart', 'putPart', 'copyPart', 'completeMultipart', 'abortMultipart', 'listMultiparts'
+  'check', 'createBucket', 'put', 'putUnsized', 'copy', 'open', 'head', 'delete', 'createMultipart', 'putPart', 'copyPart', 'completeMultipart', 'abortMultipart', 'listMultiparts'
 ] as const satisfies (keyof ObjectStore)[]
 
 export function meteredStore<Store extends ObjectStore>(store: Store, observe: StoreObserver): Store {
-  const timed = Object.fromEntries(TIMED.map(operation => [operation, async (...args: unknown[]): Promise<unknown> => {
+  const timed = Object.fromEntries(TIMED.filter(operation => store[operation] !== undefined).map(operation => [operation, async (...args: unknown[]): Promise<unknown> => {
     const work = store[operation] as (...given: unknown[]) => Promise<unknown>
     const startedAt = performance.now()
     const ended = (outcome: string): void => observe({ operation, outcome, seconds: (performance.now() - startedAt) / 1000 })

@@ -43,6 +43,8 @@ export interface PutOptions {
   signal?: AbortSignal
 }
 
+export type UnsizedPutOptions = Pick<PutOptions, 'contentType' | 'createOnly' | 'signal'>
+
 export interface CopyOptions {
   /** Copy only while the source has this ETag, else ObjectPreconditionFailed. */
   sourceETag?: ETag
@@ -70,6 +72,12 @@ export interface ObjectStore {
    * on failure. On success the bytes are durable.
    */
   put(key: ObjectKey, body: Readable | Uint8Array, options: PutOptions): Promise<{ etag: ETag }>
+
+  /**
+   * As put, of a body whose end tells its length; what the body throws may come out as an error of the store. A store that has
+   * to know the length before does not have this, and is given parts (put-unknown-length.ts).
+   */
+  putUnsized?(key: ObjectKey, body: AsyncIterable<Uint8Array>, options?: UnsizedPutOptions): Promise<{ etag: ETag, size: number }>
 
   /** Server-side copy; no byte passes through this process. Not found: ObjectNotFound of the source. */
   copy(source: ObjectKey, target: ObjectKey, options?: CopyOptions): Promise<{ etag: ETag }>

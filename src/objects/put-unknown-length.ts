@@ -1,6 +1,6 @@
 /**
- * Streams a body whose length nobody knows yet. A store wants to know the length of each request first, so one part is held
- * at a time:
+ * Streams a body whose length nobody knows yet. Files take it as it comes. S3 wants to know the length of each request first, so
+ * one part is held at a time:
  *
  *   fill a part ─▶ it ends within the first       one PutObject
  *              └─▶ it goes on                     multipart: fill, send, fill, send …; what is left is the last part
@@ -27,6 +27,7 @@ export interface PutUnknownLengthOptions {
 /** Rejects as put() does, or with what the body throws. The body is ended then. */
 export async function putUnknownLength(store: ObjectStore, intents: MultipartIntents, key: string, body: AsyncIterable<Uint8Array>, options: PutUnknownLengthOptions): Promise<{ etag: ETag, size: number }> {
   const { signal, createOnly = false, maxBytes, contentType } = options
+  if (store.putUnsized !== undefined) return await putWhole(store.putUnsized, key, body, options)
   const given = { ...(contentType !== undefined && { contentType }), ...(signal && { signal }) }
   const source = new Filler(body, Math.max(options.partBytes ?? UNKNOWN_PART_BYTES, Math.ceil(maxBytes / PARTS_MAX)))
   try {
@@ -45,6 +46,28 @@ export async function putUnknownLength(store: ObjectStore, intents: MultipartInt
     return put
   } finally {
     await source.close()
+  }
+}
+
+async function putWhole(putUnsized: NonNullable<ObjectStore['putUnsized']>, key: string, body: AsyncIterable<Uint8Array>, { contentType, createOnly, signal }: PutUnknownLengthOptions): Promise<{ etag: ETag, size: number }> {
+  let failure: { cause: unknown } | undefined
+  async function* chunks(): AsyncGenerator<Uint8Array, void, undefined> {
+    let memory: ArrayBufferLike | undefined
+    try {
+      for await (const chunk of body) {
+        if (chunk.buffer !== memory) giveBackClaimed(memory)
+        memory = chunk.buffer
+        yield chunk
+      }
+    } catch (cause) {
+      failure = { cause }
+      throw cause
+    }
+  }
+  try {
+    return await putUnsized(key, chunks(), { ...(contentType !== undefined && { contentType }), ...(createOnly !== undefined && { createOnly }), ...(signal && { signal }) })
+  } catch (error) {
+    throw failure === undefined ? error : failure.cause
   }
 }
 

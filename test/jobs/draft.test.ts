@@ -4,7 +4,7 @@ import { Readable } from 'node:stream'
 import t from 'tap'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { JobDraft } from '../../src/jobs/port.ts'
-import { ObjectStoreFailed } from '../../src/objects/port.ts'
+import { ObjectStoreFailed, type ObjectStore } from '../../src/objects/port.ts'
 import { ALICE, BOB, jobWorld, type World } from '../support/job-world.ts'
 import { eventually } from '../support/raw-client.ts'
 
@@ -215,32 +215,36 @@ t.test('bytes that are there already are not stored twice, nor lost with one of 
   t.equal(await world.records.objects.isGarbage(second.inputs[0]!.sha256, Date.now() + 1000), true)
 })
 
+const noAnswer = async (): Promise<never> => { throw new ObjectStoreFailed('no answer') }
+
 t.test('a store that fails under a part, or under the commit, leaves nothing that counts', async t => {
-  const failing = new Set<string>()
-  const world = await jobWorld(t, {
-    env: { MAX_CONCURRENT_UPLOADS: '1' },
-    wrap: store => ({
-      ...store,
-      put: async (...args) => { if (failing.has('put')) throw new ObjectStoreFailed('no answer'); return await store.put(...args) },
-      putPart: async (...args) => { if (failing.has('putPart')) throw new ObjectStoreFailed('no answer'); return await store.putPart(...args) },
-      head: async (...args) => { if (failing.has('head')) throw new ObjectStoreFailed('no answer'); return await store.head(...args) }
+  for (const [method, size] of [['put', 10], ['putPart', 9 * MIB], ['putUnsized', 10]] as const) {
+    const failing = new Set<string>()
+    const world = await jobWorld(t, {
+      env: { MAX_CONCURRENT_UPLOADS: '1' },
+      wrap: ({ putUnsized, ...store }) => ({
+        ...store,
+        put: async (...args) => failing.has('put') ? await noAnswer() : await store.put(...args),
+        putPart: async (...args) => failing.has('putPart') ? await noAnswer() : await store.putPart(...args),
+        head: async (...args) => failing.has('head') ? await noAnswer() : await store.head(...args),
+        // without it, it is a store that wants to know lengths
+        ...(method === 'putUnsized' && { putUnsized: async (...args) => failing.has(method) ? await noAnswer() : await putUnsized!(...args) } satisfies Pick<ObjectStore, 'putUnsized'>)
+      })
     })
-  })
-  for (const [method, size] of [['put', 10], ['putPart', 9 * MIB]] as const) {
     failing.add(method)
-    const draft = await world.service.begin(ALICE, undefined)
+    const broken = await world.service.begin(ALICE, undefined)
     const body = bodyOf(Buffer.alloc(size))
-    await t.rejects(draft.receive(part(body)), { code: 'S3_PUT_FAILED' })
+    await t.rejects(broken.receive(part(body)), { code: 'S3_PUT_FAILED' }, method)
     t.ok(body.destroyed)
-    await draft.discard()
+    await broken.discard()
     failing.clear()
     await nothingLeft(world)
+    const draft = await world.service.begin(ALICE, undefined)
+    await draft.receive(part(bodyOf('abc')))
+    failing.add('head')
+    await t.rejects(draft.commit({ model: 'command' }), { code: 'CANONICAL_MISSING' })
+    failing.clear()
+    await nothingLeft(world)
+    t.same(await world.service.list(ALICE, { limit: 10 }), [])
   }
-  const draft = await world.service.begin(ALICE, undefined)
-  await draft.receive(part(bodyOf('abc')))
-  failing.add('head')
-  await t.rejects(draft.commit({ model: 'command' }), { code: 'CANONICAL_MISSING' })
-  failing.clear()
-  await nothingLeft(world)
-  t.same(await world.service.list(ALICE, { limit: 10 }), [])
 })

@@ -13,6 +13,7 @@ import { NODE_LINES } from '../../inference/remote/lines.ts'
 import { BUSY_RETRY_AFTER_SECONDS } from '../../limits.ts'
 import { refuseOtherMethods } from '../method-not-allowed.ts'
 import { takeMultipart } from '../multipart.ts'
+import { giveBackWhenSent } from '../send-file.ts'
 import { whileWaiting } from '../while-waiting.ts'
 import {
   askedBy, CancelBody, cancelErrors, Cancelled, NodeBody, NodeForm, NodeLines, NodeRequestHeaders, NodeResultBytes, NodeResultParams, processErrors, processUploadErrors, resultErrors
@@ -104,6 +105,7 @@ async function otherRoutes(app: FastifyInstance, options: GpuNodeRoutesOptions):
     schema: { ...nodeTag, summary: 'The result of a job', params: NodeResultParams, produces: ['application/octet-stream'], response: { 200: NodeResultBytes } }
   }, async (request, reply) => {
     const { body, size, sha256, filename, contentType } = await node.result(request.params.jobId)
+    giveBackWhenSent(reply)
     return reply.headers({
       'content-type': contentType, 'content-length': String(size), 'content-disposition': attachment(filename), 'cache-control': 'no-store',
       'repr-digest': `sha-256=:${Buffer.from(sha256, 'hex').toString('base64')}:`

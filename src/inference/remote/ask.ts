@@ -2,10 +2,11 @@
  * Requests to a GPU node. Redirects are not followed, no proxy is used, and each request has a connection of its own: none that
  * the node is about to close is used again, and what ends a request ends its connection, which is how the node learns of it.
  */
-import { request as requestHttp, type IncomingMessage } from 'node:http'
+import { request as requestHttp, type ClientRequest, type IncomingMessage } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import { pipeline, type Readable } from 'node:stream'
 import { NODE_ANSWER_MAX_BYTES, NODE_CANCEL_TIMEOUT_MS, NODE_HEALTH_TIMEOUT_MS, NODE_KEEP_ALIVE_MS, NODE_STALL_TIMEOUT_MS } from '../../limits.ts'
+import { giveBackClaimed } from '../../objects/give-back.ts'
 import { ObjectStoreFailed } from '../../objects/port.ts'
 import { plainReason } from '../plain-reason.ts'
 import { InferenceFailed } from '../port.ts'
@@ -46,8 +47,15 @@ export function ask({ url, token }: NodeAddress, { method, path, headers = {}, b
     resolve(response)
   })
   if (body === undefined || Buffer.isBuffer(body)) outgoing.end(body)
-  else pipeline(body, outgoing, error => { if (error) fail(error) })
+  else pipeline(body, givingBack(outgoing), error => { if (error) fail(error) })
   return promise
+}
+
+/** What of its body is claimed goes as soon as the socket has taken it. */
+function givingBack(outgoing: ClientRequest): ClientRequest {
+  const write = outgoing.write.bind(outgoing) as (chunk: Uint8Array, done: () => void) => boolean
+  outgoing.write = ((chunk: Uint8Array) => write(chunk, () => giveBackClaimed(chunk.buffer))) as typeof outgoing.write
+  return outgoing
 }
 
 /** What a request failed of: our own bucket, our own wish, or else the node. */

@@ -2,6 +2,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { STREAM_HIGH_WATER_MARK_BYTES } from '../../limits.ts'
+import { claimMemory } from '../../objects/give-back.ts'
 import type { ObjectStore } from '../../objects/port.ts'
 import { InferenceFailed, type RunInput } from '../port.ts'
 
@@ -46,11 +47,12 @@ function headerText(text: string): string {
 
 /** As a worker that reads the bucket itself does, it looks at whether these are the bytes. */
 async function* bytesOf(store: ObjectStore, { key, sha256, size }: RunInput, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
-  const { body, size: stored } = await store.open(key, { signal })
+  const { body, size: stored, disposable = false } = await store.open(key, { signal })
   const hash = createHash('sha256')
   if (stored === size) {
     for await (const chunk of body as AsyncIterable<Buffer>) {
       hash.update(chunk)
+      if (disposable) claimMemory(chunk)
       yield chunk
     }
   }
