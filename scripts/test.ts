@@ -5,8 +5,9 @@
  *     npm test -- ingest objects/fs           files whose path contains one of the words
  *     npm test -- ingest --grep=aborted       options (always as --name=value) go to tap
  *
- * Tests of servers that are not there skip, and are listed with their reasons. PENSTOCK_REQUIRE=
- * minio,postgres,redis,nginx,ffmpeg,docker,python (any list) makes every skip a failure of the run: that is how CI runs it.
+ * Tests of servers that are not there skip, and are listed with their reasons; so are the files that take minutes (LONG), unless
+ * they are named. PENSTOCK_REQUIRE=minio,postgres,redis,nginx,ffmpeg,docker,python (any list) runs them all and makes every skip a
+ * failure of the run: that is how CI runs it.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -24,9 +25,12 @@ const FILE_TIMEOUT_SECONDS = 120
 /** Files that take the whole machine, or are hurt by neighbours: one at a time, after the others. */
 const ALONE = /(^|\/)(compose|chaos|(job-)?kill[^/]*)\.test\.ts$/
 
-function selectFiles(words: readonly string[]): string[] {
+/** Files of minutes: containers, rounds of kills over many processes, and benchmarks that only show that they run. */
+const LONG = /(^|\/)(compose|chaos|job-kill-rounds|bench-[^/]*)\.test\.ts$/
+
+function selectFiles(words: readonly string[], whole: boolean): string[] {
   const all = globSync('test/**/*.test.ts', { cwd: ROOT }).toSorted()
-  const chosen = words.length === 0 ? all : all.filter(file => words.some(word => file.includes(word.replace(/^\.\//, ''))))
+  const chosen = words.length === 0 ? all.filter(file => whole || !LONG.test(file)) : all.filter(file => words.some(word => file.includes(word.replace(/^\.\//, ''))))
   return [...chosen.filter(file => !ALONE.test(file)), ...chosen.filter(file => ALONE.test(file))]
 }
 
@@ -86,7 +90,7 @@ function unreported(files: readonly string[], reported: readonly FileResult[]): 
 const required = process.env.PENSTOCK_REQUIRE ?? ''
 const words = process.argv.slice(2).filter(arg => !arg.startsWith('-'))
 const options = process.argv.slice(2).filter(arg => arg.startsWith('-'))
-const files = selectFiles(words)
+const files = selectFiles(words, required !== '')
 if (files.length === 0) {
   console.error(`no test file has ${words.join(' or ') || '.test.ts'} in its path`)
   process.exit(1)
@@ -124,6 +128,7 @@ if (counts.failed === 0 && exitCode !== 0) {
   counts.failed = 1
 }
 printSkipped(results.filter(({ outcome }) => outcome === 'skipped'))
+if (words.length === 0 && required === '') console.log('\nLEFT OUT, since they take minutes (`npm test -- compose chaos job-kill bench-` runs them, and so does .ci/run):\n  - test/{compose,chaos,job-kill-rounds}.test.ts, test/scripts/bench-*.test.ts')
 if (required !== '' && counts.skipped > 0) console.log(`\nPENSTOCK_REQUIRE=${required}: a skipped test is a failure of this run`)
 console.log(`\n${closingLine(counts)}`)
 process.exitCode = counts.failed > 0 || results.length === 0 || (required !== '' && counts.skipped > 0) ? 1 : 0

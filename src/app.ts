@@ -71,7 +71,7 @@ import { meteredStore } from './objects/metered.ts'
 import type { ObjectStore } from './objects/port.ts'
 import { probeStore } from './objects/probe.ts'
 import { storeReadiness, type StoreReadiness } from './objects/readiness.ts'
-import { gpuNodeOf, hasWorkers, inferServerOf, openPool, runsJobs, viaGpuNode } from './pools.ts'
+import { gpuNodeOf, hasWorkers, inferServerOf, openPool, runsJobs, viaGpuNode, whileModelsRun } from './pools.ts'
 import type { RecordStore } from './records/port.ts'
 import { redisClient, type RedisClient } from './redis.ts'
 import { openObjectStore, openRecordStore } from './stores.ts'
@@ -102,7 +102,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   })
   const stopAsking = await firstProbe(readiness, log)
   const redis = await openRedis(config, log)
-  const pool = viaGpuNode(config, await openPool(config, log, metrics.workerRestarted), { store, intents: records.multiparts })
+  const pool = whileModelsRun(config, viaGpuNode(config, await openPool(config, log, metrics.workerRestarted), { store, intents: records.multiparts }), log)
   if (config.production && gpuNodeOf(config)?.url.startsWith('http:') === true) log.warn({ action: 'node.plaintext' }, 'AI_SERVICE_URL is http: whoever is in between sees what is sent, and the token')
   await pool.start()
 

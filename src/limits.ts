@@ -519,6 +519,8 @@ export const MEDIA_PATH_MAX_CHARACTERS = 1024
 
 /** Asking a GPU node how it is, before each job; and telling it that a job is not wanted any more. */
 export const NODE_HEALTH_TIMEOUT_MS = 5_000
+/** Between two questions whether a machine that models run on, and that was away, is back. */
+export const REMOTE_ASK_INTERVAL_MS = 2_000
 export const NODE_CANCEL_TIMEOUT_MS = 5_000
 /** A GPU node that takes nothing of a body, gives nothing of a result, or does not begin to answer for this long is given up. */
 export const NODE_STALL_TIMEOUT_MS = 60_000

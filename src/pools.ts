@@ -16,8 +16,10 @@ import { sizePool } from './inference/pool/sizing.ts'
 import type { ServerAddress } from './inference/oip/ask.ts'
 import type { InferencePool } from './inference/port.ts'
 import type { WorkerSettings } from './inference/protocol.ts'
-import type { NodeAddress } from './inference/remote/ask.ts'
+import { askReady } from './inference/oip/server.ts'
+import { askHealth, type NodeAddress } from './inference/remote/ask.ts'
 import { createRemotePool } from './inference/remote/pool.ts'
+import { whileThere } from './inference/while-there.ts'
 import { ON_DEMAND_IDLE_MS, POOL_LINE_MAX, SESSIONS_PER_WORKER_MAX, WORKER_START_TIMEOUT_MS } from './limits.ts'
 import type { ObjectStore } from './objects/port.ts'
 import type { MultipartIntents } from './objects/with-intent.ts'
@@ -52,6 +54,19 @@ export function inferServerOf(config: Config): ServerAddress | undefined {
 export function viaGpuNode(config: Config, local: InferencePool, stores: { store: ObjectStore, intents: MultipartIntents }): InferencePool {
   const node = gpuNodeOf(config)
   return node === undefined ? local : createRemotePool({ ...stores, node, slots: config.WORKERS ?? 1, local })
+}
+
+/** The same pool where models run here; else one that takes no jobs while the machine that they run on is away. */
+export function whileModelsRun(config: Config, pool: InferencePool, log: Logger): InferencePool {
+  const node = gpuNodeOf(config)
+  const infer = inferServerOf(config)
+  const ask = node !== undefined ? async () => void await askHealth(node) : infer !== undefined ? () => askReady(infer) : undefined
+  if (ask === undefined) return pool
+  return whileThere(pool, {
+    ask,
+    onAway: error => log.warn({ action: 'jobs.waiting', err: error }, 'jobs wait until the machine that models run on is there'),
+    onBack: () => log.info({ action: 'jobs.resumed' })
+  })
 }
 
 /** A pool that was not started. `onRestart` is told why a worker was followed by another. @throws where EXEC_TASKS_FILE cannot be used */

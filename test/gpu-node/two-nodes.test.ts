@@ -99,7 +99,8 @@ t.test('two machines', async t => {
   const ffmpeg = await ffmpegOrSkip(t)
   const { all, writer, tasks } = await layOut(t)
   const path = [process.env.PATH, ffmpeg?.env.PATH].filter(Boolean).join(':')
-  const node = await startService(t, { ...SHARED, ROLES: 'gpu-node', WORKERS: '1', MODELS_DIR: all, EXEC_TASKS_FILE: tasks, ...ffmpeg?.env, PATH: path })
+  const ofNode = { ...SHARED, ROLES: 'gpu-node', WORKERS: '1', MODELS_DIR: all, EXEC_TASKS_FILE: tasks, ...ffmpeg?.env, PATH: path }
+  const node = await startService(t, ofNode)
   const world = await startApp(t, node, { MODELS_DIR: all })
   const { app, create, ended, bytes } = world
   const image = await photo()
@@ -167,13 +168,17 @@ t.test('two machines', async t => {
     await t.resolves(eventually(async () => assert.deepEqual(await stagedAt(node), []), WAIT_MS))
   })
 
-  await t.test('a node that dies in the middle costs an attempt', async t => {
+  await t.test('a node that dies in the middle costs an attempt; what comes while it is away waits for it, and costs none', async t => {
     const other = await startApp(t, node, { MODELS_DIR: writer, JOB_MAX_ATTEMPTS: '1' })
     const id = await beginWaiting(other)
     node.child.kill('SIGKILL')
     t.match(await other.ended(id), { status: 'failed', error: { code: 'node_failed', message: /^the GPU node broke off/ } })
     const later = await other.create([['model', 'writer'], text('later')])
-    t.match(await other.ended(later.job_id), { status: 'failed', error: { code: 'node_failed', message: 'the GPU node cannot be reached' } })
+    await t.resolves(eventually(() => assert.equal(other.app.logged('jobs.waiting').length, 1)))
+    t.match(await other.get(later.job_id), { status: 'queued', attempt: 0 })
     t.equal((await other.app.call('/livez')).status, 200)
+    await startService(t, { ...ofNode, PORT: String(node.port) })
+    t.match(await other.ended(later.job_id), { status: 'completed', attempt: 1 })
+    t.equal(other.app.logged('jobs.resumed').length, 1)
   })
 })

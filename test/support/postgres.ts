@@ -158,7 +158,7 @@ function initialise({ initdb, root, data, password, account }: { initdb: string,
     chownSync(passwordFile, account.uid, account.gid)
   }
   const { status, stderr, error } = spawnSync(initdb, [
-    '-D', data, '-U', USER, `--pwfile=${passwordFile}`, '--auth=scram-sha-256', '--encoding=UTF8', '--locale=C', '--no-instructions'
+    '-D', data, '-U', USER, `--pwfile=${passwordFile}`, '--auth=scram-sha-256', '--encoding=UTF8', '--locale=C', '--no-instructions', '--no-sync'
   ], { cwd: '/', encoding: 'utf8', timeout: START_TIMEOUT_MS, ...account })
   if (status !== 0) throw new Error(`initdb failed: ${error?.message ?? stderr}`)
 }
