@@ -7,9 +7,14 @@ const PATH_AND_CONTROL = /[/\\\p{Cc}\u2028-\u202e\u2066-\u2069]/gu
 /** What a browser shows without running any of it. SVG holds scripts. */
 const SHOWN = /^(?:(?:image|video|audio)\/(?!svg)[\w!#$&^.+-]+|application\/pdf)(?: *;|$)/i
 
+/** May a browser show it in place? */
+export function isShown({ contentType }: { contentType: string }): boolean {
+  return SHOWN.test(contentType)
+}
+
 /** @param inline shown in place, where the type is one that may be */
-export function dispositionOf({ filename, contentType }: { filename: string, contentType: string }, inline: boolean): string {
-  return disposition(inline && SHOWN.test(contentType) ? 'inline' : 'attachment', filename)
+export function dispositionOf(file: { filename: string, contentType: string }, inline: boolean): string {
+  return disposition(inline && isShown(file) ? 'inline' : 'attachment', file.filename)
 }
 
 export function attachment(filename: string): string {

@@ -54,8 +54,9 @@ export function multipartBody(request: FastifyRequest, { idleMs, maxBytes }: { i
     failed.reject(failure)
   }
 
-  /** Is it the client that everything waits for? Whoever takes a part has a time limit of its own. */
+  /** Is it the client that everything waits for? Not one that has sent all. Whoever takes a part has a time limit of its own. */
   function starved(): boolean {
+    if (raw.complete) return false
     return current === undefined ? waiting : !current.readableEnded && current.readableLength === 0
   }
 

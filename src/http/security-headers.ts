@@ -6,7 +6,7 @@ import type { Config } from '../config.ts'
 
 const exposedHeaders = [
   'X-Request-Id', 'X-RateLimit-Limit', 'X-RateLimit-Remaining', 'X-RateLimit-Reset', 'RateLimit-Limit', 'RateLimit-Remaining',
-  'RateLimit-Reset', 'Retry-After', 'Location', 'ETag', 'Repr-Digest', 'X-Upload-Proxy-Why'
+  'RateLimit-Reset', 'Retry-After', 'Location', 'ETag', 'Repr-Digest', 'Accept-Ranges', 'Content-Disposition', 'Content-Range', 'X-Upload-Proxy-Why'
 ]
 
 export function securityHeaders(app: FastifyInstance, config: Config): void {

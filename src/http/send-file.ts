@@ -6,7 +6,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { PenstockError } from '../errors.ts'
 import { decide, type Decision, type Representation } from '../files/conditions.ts'
-import { dispositionOf } from '../files/content-disposition.ts'
+import { dispositionOf, isShown } from '../files/content-disposition.ts'
 import { giveBack } from '../objects/give-back.ts'
 import { BucketNotFound, ObjectStoreFailed, type ByteRange, type ObjectStore, type OpenObject } from '../objects/port.ts'
 import type { FileRecord } from '../records/jobs-port.ts'
@@ -18,6 +18,9 @@ export interface SendFileOptions {
   inline?: boolean
 }
 
+/** A browser makes a page of what it shows, and that page plays it and has styles of its own. Beside that there is nothing to be let in. */
+const POLICY_OF_SHOWN = "default-src 'none';media-src 'self';style-src 'unsafe-inline';frame-ancestors 'none'"
+
 /** What is no type is one of bytes. */
 export function sentType({ contentType }: Pick<FileRecord, 'contentType'>): string {
   return /^[\w!#$&^.+-]{1,127}\/[\w!#$&^.+-]{1,127}(;[\x20-\x7e]{1,127})?$/.test(contentType) ? contentType : 'application/octet-stream'
@@ -28,6 +31,8 @@ export function sentType({ contentType }: Pick<FileRecord, 'contentType'>): stri
  * @throws PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE; S3_GET_FAILED where the object is not there, or not the one of the row
  */
 export async function sendFile(request: FastifyRequest, reply: FastifyReply, store: ObjectStore, file: FileRecord, { once = false, inline = false }: SendFileOptions = {}): Promise<FastifyReply> {
+  // 304 too: a cache takes over its headers
+  if (inline && isShown(file)) void reply.header('content-security-policy', POLICY_OF_SHOWN)
   const shown = { etag: `"${file.sha256}"`, lastModified: file.createdAt, size: file.size }
   const decision: Decision = once ? { status: 200 } : decide(request.method, request.headers, shown)
   if (decision.status === 412) throw new PenstockError('PRECONDITION_FAILED')

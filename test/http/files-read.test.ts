@@ -68,7 +68,13 @@ t.test('only what runs nothing is shown in place', async t => {
     ['x', 'audio/mpeg', '?inline=1', 'inline'], ['x', 'text/plain', '?inline=1', 'attachment'], ['<svg/>', 'image/svg+xml', '?inline=1', 'attachment'], ['<html>', 'text/html', '?inline=1', 'attachment']
   ] as const) {
     const id = await share(app, content, {}, { type })
-    t.match((await read(app, `/files/${id}${query}`)).headers['content-disposition'], new RegExp(`^${kind};`), `${type}${query}`)
+    const path = `/files/${id}${query}`
+    const { headers } = await read(app, path)
+    t.match(headers['content-disposition'], new RegExp(`^${kind};`), `${type}${query}`)
+    // else browsers refuse to play a video or a sound that is opened by its address
+    const policy = `default-src 'none';${kind === 'inline' ? "media-src 'self';style-src 'unsafe-inline';" : ''}frame-ancestors 'none'`
+    t.equal(headers['content-security-policy'], policy)
+    t.match(await read(app, path, { 'if-none-match': headers.etag! }), { status: 304, headers: { 'content-security-policy': policy } })
   }
 })
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
-import { FILENAME_MAX_BYTES, MULTIPART_FIELDS_MAX, MULTIPART_PART_HEADERS_MAX_BYTES } from '../../src/limits.ts'
+import { FILENAME_MAX_BYTES, MULTIPART_FIELDS_MAX, MULTIPART_PART_HEADERS_MAX_BYTES, UNKNOWN_PART_BYTES } from '../../src/limits.ts'
 import { openRecordStore } from '../../src/stores.ts'
 import { BOUNDARY, file, form, formHead, partHead, type FormPart } from '../support/multipart.ts'
 import { nothingLeft } from '../support/nothing-left.ts'
@@ -261,6 +261,22 @@ t.test('a store that fails is answered as such, and nothing is left', async t =>
   }
   t.equal((await sendForm(app, [plain(bytes)])).status, 201)
   t.equal((await ask(app, 'GET', '/files')).body.items.length, 1)
+})
+
+t.test('a client that has sent all is not blamed for a store that is slow', async t => {
+  const { app, stub } = await startOverStub(t, { UPLOAD_IDLE_TIMEOUT_MS: '2000' })
+  const [head, end] = [partHead({ name: 'file', filename: 'a.bin' }), `\r\n--${BOUNDARY}--\r\n`]
+  const client = await rawClient(app.port)
+  // every byte has been taken, and the first part is on its way: nobody looks at the end before that is over
+  stub.fault({ operation: 'UploadPart', nth: 1 }, { kind: 'before', async run() {
+    client.send(end)
+    await delay(2600)
+  } })
+  client.send(formHead('/files/upload', head.length + UNKNOWN_PART_BYTES + 1 + end.length) + head)
+  client.send(Buffer.alloc(UNKNOWN_PART_BYTES + 1, 'x'))
+  const { status, body } = await client.answer()
+  t.equal(status, 201, body)
+  t.match(JSON.parse(body), { size: UNKNOWN_PART_BYTES + 1 })
 })
 
 t.test('uploads have a budget of their own', async t => {

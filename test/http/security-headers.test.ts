@@ -34,7 +34,7 @@ t.test('listed origins may read answers, errors too, with the headers a client n
     t.equal(headers['access-control-allow-origin'], origin)
     t.equal(headers['access-control-allow-credentials'], 'true', 'with the cookies of its user')
     t.match(headers.vary, /Origin/i)
-    for (const name of ['X-Request-Id', 'RateLimit-Remaining', 'X-RateLimit-Remaining', 'Location', 'ETag', 'Repr-Digest', 'X-Upload-Proxy-Why', 'Retry-After']) {
+    for (const name of ['X-Request-Id', 'RateLimit-Remaining', 'X-RateLimit-Remaining', 'Location', 'ETag', 'Repr-Digest', 'Accept-Ranges', 'Content-Disposition', 'Content-Range', 'X-Upload-Proxy-Why', 'Retry-After']) {
       t.ok(String(headers['access-control-expose-headers']).split(', ').includes(name), name)
     }
   }

@@ -177,12 +177,12 @@ async function shareRoutes(app: FastifyInstance, { files, config, guard }: FileR
     })
   }
 
-  app.post<{ Params: FileParams, Body: SignBody | undefined }>('/files/:id/signed-url', {
+  app.post<{ Params: FileParams, Body: SignBody }>('/files/:id/signed-url', {
     onRequest: guard,
     config: { ...fileReadLimit, errors: fileErrors },
     schema: { ...filesTag, summary: 'An address that lets whoever has it read a file', params: FileParams, body: SignBody, response: { 200: SignAnswer } }
   }, async (request, reply) => {
-    const { expires_in: expiresSeconds = SIGNED_URL_DEFAULT_SECONDS, inline = false } = request.body ?? {}
+    const { expires_in: expiresSeconds = SIGNED_URL_DEFAULT_SECONDS, inline = false } = request.body
     const { path, expiresAt } = await files.sign(callerOf(request), fileIdOf(request.params.id), { expiresSeconds, inline })
     void reply.header('cache-control', 'no-store')
     return { url: `${config.PUBLIC_BASE_URL ?? ''}${path}`, expires_at: new Date(expiresAt).toISOString() }
