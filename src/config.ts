@@ -5,6 +5,7 @@
  * An empty value counts as unset. Numbers are plain decimal digits: Number() would take '', ' 5 ', '1e3' and '0x10'.
  */
 import { isIP } from 'node:net'
+import { isAbsolute, join, relative, resolve } from 'node:path'
 
 interface Variable<T> {
   /** Default as it would be written in `.env`; undefined: unset. */
@@ -371,15 +372,32 @@ function promoteFaults(settings: Settings): string[] {
   ]
 }
 
-function nodeFaults({ ROLES: does, AI_TRANSFER_MODE: mode, AI_SERVICE_URL: url, AI_INTERNAL_TOKEN: token, OBJECT_STORE: objects, NODE_ENV }: Settings): string[] {
+function nodeFaults(settings: Settings): string[] {
+  const { ROLES: does, AI_TRANSFER_MODE: mode, AI_SERVICE_URL: url, AI_INTERNAL_TOKEN: token, OBJECT_STORE: objects, NODE_ENV } = settings
   const isNode = does.includes('gpu-node')
   return [
     ...(mode === 'remote' && url === undefined ? ['AI_SERVICE_URL is missing: AI_TRANSFER_MODE=remote needs it'] : []),
     ...(mode === 'path' && url !== undefined ? ['AI_SERVICE_URL is set, but AI_TRANSFER_MODE is path: set AI_TRANSFER_MODE=remote, or remove it'] : []),
     ...(mode === 'remote' && isNode ? ['AI_TRANSFER_MODE=remote and ROLES=gpu-node exclude each other: a GPU node runs what it is sent itself'] : []),
     ...(isNode && objects === 'memory' ? ['ROLES=gpu-node needs OBJECT_STORE=fs or s3: workers cannot read the memory of this process'] : []),
-    ...(isNode && token === undefined && NODE_ENV === 'production' ? ['AI_INTERNAL_TOKEN is missing: in production a GPU node is not open'] : [])
+    ...(isNode && token === undefined && NODE_ENV === 'production' ? ['AI_INTERNAL_TOKEN is missing: in production a GPU node is not open'] : []),
+    ...(isNode ? [folderFaults('WORK_UPLOAD_DIR', settings), folderFaults('WORK_RESULT_DIR', settings)].flat() : [])
   ]
+}
+
+/** Whatever lies in such a folder goes when it is old enough. */
+function folderFaults(name: 'WORK_UPLOAD_DIR' | 'WORK_RESULT_DIR', { [name]: folder, DATA_DIR: data, MODELS_DIR: models, MODEL_CACHE_DIR: cache }: Settings): string[] {
+  if (folder === undefined) return []
+  const own: [string, string | undefined][] = [['DATA_DIR', data], ['MODELS_DIR', models], ['MODEL_CACHE_DIR', cache]]
+  const held = own.find(([, path]) => path !== undefined && isWithin(path, folder))
+  const holder = [join(data, 'objects'), join(data, 'models'), models, cache].find(path => path !== undefined && isWithin(folder, path))
+  const what = held !== undefined ? `holds ${held[0]}` : holder !== undefined ? `lies in ${holder}` : undefined
+  return what === undefined ? [] : [`${name} ${what}: files there would be removed after WORK_TTL_MINUTES`]
+}
+
+function isWithin(path: string, folder: string): boolean {
+  const way = relative(resolve(folder), resolve(path))
+  return !isAbsolute(way) && way !== '..' && !way.startsWith('../')
 }
 
 function inferFaults({ INFER_URL: url, INFER_TOKEN: token, DEVICE: device, AI_TRANSFER_MODE: mode, PUBLIC_BASE_URL: ours }: Settings): string[] {
@@ -413,17 +431,22 @@ function productionFaults(settings: Settings, env: NodeJS.ProcessEnv): string[] 
     .map(name => `${name} still holds a placeholder`)
   if (settings.LEGACY_ROUTES === 'true' && !isLoopback(settings.HOST)) faults.push('LEGACY_ROUTES=true is refused in production where HOST is not loopback: LEGACY_ROUTES=production says that it is meant')
   if (settings.EXT_BUNDLES_ALLOW_INSECURE) faults.push('EXT_BUNDLES_ALLOW_INSECURE is refused in production')
-  if (settings.ADMIN_TOKEN === undefined && settings.OIDC_ISSUER === undefined && settings.TRUST_ADMIN_HEADER !== true) {
+  if (!isForNodesAlone(settings) && settings.ADMIN_TOKEN === undefined && settings.OIDC_ISSUER === undefined && settings.TRUST_ADMIN_HEADER !== true) {
     faults.push('ADMIN_TOKEN is missing: production needs an admin credential (or OIDC_ISSUER, or TRUST_ADMIN_HEADER=true behind a proxy that strips x-alga-admin)')
   }
   return faults
+}
+
+/** Its callers are other nodes, who have AI_INTERNAL_TOKEN: there is nothing for an administrator or the developer to do. */
+function isForNodesAlone({ ROLES: does }: Settings): boolean {
+  return does.includes('gpu-node') && !does.includes('api')
 }
 
 /** Set, callers have to prove who they are: there is no local developer. */
 const CREDENTIAL_SCHEMES = ['ADMIN_TOKEN', 'OIDC_ISSUER', 'GUEST_TOKEN_SECRET', 'REDIS_SESSION_SECRET'] as const satisfies (keyof Settings)[]
 
 function hasCredentialScheme(settings: Settings): boolean {
-  return CREDENTIAL_SCHEMES.some(name => settings[name] !== undefined)
+  return CREDENTIAL_SCHEMES.some(name => settings[name] !== undefined) || (isForNodesAlone(settings) && settings.AI_INTERNAL_TOKEN !== undefined)
 }
 
 /** Whoever can connect can also try tokens, so that its length alone must make that hopeless. */
@@ -452,21 +475,27 @@ function forWorkers(env: NodeJS.ProcessEnv): Readonly<Record<string, string>> {
 /** Reads the environment. @throws ConfigError naming everything that is wrong */
 export function readConfig(env: NodeJS.ProcessEnv): Config {
   const faults: string[] = []
+  const wrong: string[] = []
   const parsed: Record<string, unknown> = {}
   for (const [name, each] of Object.entries<Variable<unknown>>(variables)) {
-    const value = env[name] === undefined || env[name] === '' ? each.default : env[name]
+    const fallback = each.default === undefined ? undefined : each.parse(each.default)
     try {
-      parsed[name] = value === undefined ? undefined : each.parse(value)
+      parsed[name] = env[name] === undefined || env[name] === '' ? fallback : each.parse(env[name])
     } catch (error) {
       if (!(error instanceof Invalid)) throw error
       faults.push(`${name} ${error.message}`)
+      parsed[name] = fallback
+      wrong.push(name)
     }
   }
   const settings = parsed as unknown as Settings
-  faults.push(...groupFaults(settings), ...oidcFaults(settings), ...redisFaults(settings), ...promoteFaults(settings), ...nodeFaults(settings), ...inferFaults(settings))
   const production = settings.NODE_ENV === 'production'
-  if (production) faults.push(...productionFaults(settings, env))
-  faults.push(...tokenFaults(settings))
+  const together = [
+    ...groupFaults(settings), ...oidcFaults(settings), ...redisFaults(settings), ...promoteFaults(settings), ...nodeFaults(settings), ...inferFaults(settings),
+    ...(production ? productionFaults(settings, env) : []), ...tokenFaults(settings)
+  ]
+  // of a variable that is wrong by itself nobody knows yet how it goes with others
+  faults.push(...together.filter(fault => !wrong.some(name => new RegExp(`\\b${name}\\b`).test(fault))))
   if (faults.length > 0) throw new ConfigError(faults)
   const loopback = isLoopback(settings.HOST)
   return Object.freeze({

@@ -101,7 +101,10 @@ export function redisClient({ url, log }: { url: string, log: Logger }): RedisCl
         if (error !== null) throw error
         return Number(value)
       })
-      return { count: count!, leftMs: leftMs! < 0 ? windowMs : leftMs! }
+      if (leftMs! >= 0) return { count: count!, leftMs: leftMs! }
+      // it has no end: the caller would be counted, and refused, for ever
+      await redis.pexpire(key, windowMs)
+      return { count: count!, leftMs: windowMs }
     }),
     check: () => ask(async () => { await redis.ping() }),
     close: () => redis.disconnect()

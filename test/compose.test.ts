@@ -101,7 +101,9 @@ t.test('the files for a GPU go together', { skip }, async t => {
   stack.extend('-f', 'compose.yaml', '-f', 'docker/compose.cuda.yaml', '--env-file', 'docker/two-node.env')
   const { code, stdout, stderr } = await stack.compose('config', '--format', 'json')
   t.equal(code, 0, stderr)
-  t.match((JSON.parse(stdout || '{}') as { services: object }).services, {
+  const { services } = JSON.parse(stdout || '{}') as { services: Record<string, { environment: Record<string, string> }> }
+  t.notOk(Object.hasOwn(services['gpu-node']!.environment, 'ADMIN_TOKEN'), 'the other machine knows nothing of the administrator')
+  t.match(services, {
     penstock: { environment: { AI_TRANSFER_MODE: 'remote', AI_SERVICE_URL: 'http://gpu-node:4000' }, build: { dockerfile: 'docker/Dockerfile' } },
     'gpu-node': { environment: { ROLES: 'gpu-node', DEVICE: 'cuda' }, build: { dockerfile: 'docker/Dockerfile.cuda' }, deploy: { resources: { reservations: { devices: [{ driver: 'nvidia', capabilities: ['gpu'] }] } } } }
   })

@@ -66,6 +66,13 @@ t.test('every fault is named at once, one a line', async t => {
   t.throws(() => readConfig(env), { name: 'ConfigError', message: /PORT must be[^]*NODE_ENV must be one of development, test, production, not 'staging'/ })
 })
 
+t.test('a value that is wrong is one fault, whatever it is of, and what hangs together with it is looked at when it is right', async t => {
+  // of what takes any text there may be none, or one of a group that is not whole
+  for (const name of Object.keys(variables)) t.ok(faultsOf({ [name]: '\0 wrong' }).filter(fault => fault.startsWith(`${name} `)).length <= 1, name)
+  t.same(faultsOf({ OBJECT_STORE: 'gcs', S3_BUCKET: 'b', ROLES: 'gpu-node,all' }).map(fault => fault.split(' ')[0]), ['OBJECT_STORE', 'ROLES'])
+  t.same(faultsOf({ NODE_ENV: 'production', ADMIN_TOKEN: 'too short' }).map(fault => fault.split(' ')[0]), ['ADMIN_TOKEN'])
+})
+
 t.test('an empty value counts as unset', async t => {
   t.equal(readConfig({ PORT: '' }).PORT, 4000)
   t.equal(readConfig({ ADMIN_TOKEN: '' }).ADMIN_TOKEN, undefined)
@@ -261,6 +268,24 @@ t.test('two machines: each half of a pair names the other, and a node in product
   t.match(faultsOf({ ...PRODUCTION, ...node }), [/^AI_INTERNAL_TOKEN is missing/])
   t.match(faultsOf({ ...PRODUCTION, ...node, AI_INTERNAL_TOKEN: '' }), [/^AI_INTERNAL_TOKEN is missing/])
   t.same(faultsOf({ ...PRODUCTION, ...node, AI_INTERNAL_TOKEN: 'a-token-of-the-nodes' }), [])
+  const alone = { NODE_ENV: 'production', ...node, AI_INTERNAL_TOKEN: 'a-token-of-the-nodes' }
+  t.same(faultsOf(alone), [], 'nobody but other nodes has anything to do there')
+  t.same(faultsOf({ ...alone, ROLES: 'worker,gpu-node' }), [])
+  t.match(faultsOf({ ...alone, AI_INTERNAL_TOKEN: '' }), [/^AI_INTERNAL_TOKEN is missing/])
+  t.match(readConfig({ ...alone, NODE_ENV: '', HOST: '0.0.0.0' }), { developer: false, trustAdminHeader: false }, 'nor is anybody else let in elsewhere')
+  t.match(readConfig({ ...alone, NODE_ENV: '', ROLES: 'api,gpu-node' }), { developer: true }, 'the token of nodes says nothing of other callers')
+  for (const ROLES of ['api,gpu-node', 'worker', 'api']) t.match(faultsOf({ ...alone, ROLES }), [/^ADMIN_TOKEN is missing/], ROLES)
   t.match(faultsOf({ ...node, AI_INTERNAL_TOKEN: 'short' }), [/^AI_INTERNAL_TOKEN must have at least 16/])
+  for (const name of ['WORK_UPLOAD_DIR', 'WORK_RESULT_DIR']) {
+    const holds = (folder: string, more = {}): readonly string[] => faultsOf({ ...node, DATA_DIR: '/data/penstock', MODELS_DIR: '/models', MODEL_CACHE_DIR: '/cache/models', [name]: folder, ...more })
+    for (const folder of ['/', '/data', '/data/penstock', '/data/penstock/../penstock/']) t.match(holds(folder), [`${name} holds DATA_DIR: files there would be removed after WORK_TTL_MINUTES`], folder)
+    t.match(holds('.', { DATA_DIR: 'data' }), [`${name} holds DATA_DIR`])
+    t.match(holds('/models'), [`${name} holds MODELS_DIR`])
+    t.match(holds('/cache'), [`${name} holds MODEL_CACHE_DIR`])
+    t.match(holds('/models/x'), [`${name} lies in /models`])
+    t.match(holds('/data/penstock/objects/media'), [`${name} lies in /data/penstock/objects`])
+    for (const folder of ['/work', '/data/penstock/inputs', '/data/penstock-inputs', '/data/..inputs']) t.same(holds(folder), [], folder)
+    t.same(holds('/data', { ROLES: 'api' }), [], 'nobody removes anything there')
+  }
   for (const prefixes of ['media', '/media/', 'media/../', 'sha256/', '.x/', 'a//b/', '../']) t.match(faultsOf({ OBJECT_PATH_PREFIXES: prefixes }), [/^OBJECT_PATH_PREFIXES lists/], prefixes)
 })

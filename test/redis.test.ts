@@ -77,6 +77,9 @@ if (redis !== undefined) {
     const short = randomUUID()
     t.equal((await one.count(short, 100)).count, 1)
     await eventually(async () => assert.equal((await one.count(short, 100)).count, 1))
+    const endless = randomUUID()
+    await command(port, `SET ${endless} 1000`)
+    await eventually(async () => assert.equal((await one.count(endless, 100)).count, 1), 5_000) // a count without an end is given one
   })
 
   t.test('an address with a number has its own keys; one that the server does not have is no other', async t => {

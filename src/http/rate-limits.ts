@@ -57,9 +57,11 @@ export function addressKey(request: FastifyRequest): string {
 function callerKey(request: FastifyRequest): string {
   const { principal } = request
   if (principal === null) return addressKey(request)
-  if (principal.clientId !== null) return `client:${principal.clientId}`
-  if (principal.subject !== null) return `user:${principal.account ?? ''}:${principal.subject}`
-  return addressKey(request)
+  const { kind, clientId, account, subject } = principal
+  if (clientId !== null) return `client:${clientId}`
+  if (subject === null) return addressKey(request)
+  // names may have any character in them, and whoever lets guests in may call them what they like
+  return `${kind === 'guest' ? 'guest' : 'user'}:${JSON.stringify([account, subject])}`
 }
 
 function setHeaders(reply: FastifyReply, limit: number, remaining: number, resetSeconds: number): void {

@@ -7,7 +7,7 @@
  *   value     { user_id?, account_id } as JSON or as a Python pickle of plain data (pickle.ts)
  *
  * A session without user id stands for its account alone and may do what a public form may. Scopes are none of that
- * service's words: a session has none.
+ * service's words: REDIS_SESSION_SCOPES says which its users have.
  *
  * What was found is remembered for a minute, so that a session that was ended lives on for as long. What was not found is
  * not: wrong tokens would push out right ones. Where Redis does not answer, nobody is told that a token is wrong.

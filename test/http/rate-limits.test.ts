@@ -112,6 +112,10 @@ t.test('callers are told apart by client, then user, then address', async t => {
   t.equal(await as('kind=user&subject=u&account=x'), 200)
   t.equal(await as('kind=user&subject=u&account=x', '10.0.0.2'), 429)
   t.equal(await as('kind=user&subject=u&account=y'), 200, 'a user of another account')
+  t.equal(await as('kind=guest&subject=u&account=x'), 200, 'a guest takes nothing from a user who is called the same')
+  t.equal(await as('kind=guest&subject=u&account=x', '10.0.0.2'), 429)
+  t.equal(await as('kind=user&subject=b:c&account=a'), 200)
+  t.equal(await as('kind=user&subject=c&account=a:b'), 200, 'names with colons')
   t.equal(await as('kind=admin'), 200)
   t.equal(await as('kind=admin'), 429, 'an administrator is an address')
   t.equal(await as('kind=admin', '10.0.0.2'), 200)
@@ -125,4 +129,12 @@ t.test('addresses of one IPv6 network count as one, and IPv4 is the same in both
   t.equal(await from('2001:db8:1:3::1'), 200)
   t.equal(await from('192.0.2.1'), 200)
   t.equal(await from('::ffff:192.0.2.1'), 429)
+})
+
+t.test('what a proxy says that is no address makes no callers of its own', async t => {
+  const edge = await startEdge(t, { env: { EXT_BUNDLES_RATELIMIT_MAX: '1', TRUST_PROXY: '1', ADMIN_TOKEN: 'so-that-nobody-is-the-developer' }, routes: [routes] })
+  const from = async (address: string) => (await edge.app.inject({ url: '/read', remoteAddress: '192.0.2.1', headers: { 'x-forwarded-for': address } })).statusCode
+  t.equal(await from('unknown'), 200)
+  t.equal(await from('_hidden'), 429)
+  t.equal(await from('192.0.2.2'), 200)
 })

@@ -26,7 +26,7 @@ function head(path: string, more = ''): string {
   return `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${BODY_BYTES}${more}`
 }
 
-/** Sends the head, then zeros for as long as the socket takes them. */
+/** Sends the head, then zeros for as long as the socket takes them. Returns when the socket is closed. */
 async function sendForEver(port: number, start: string, bodyBytes = BODY_BYTES) {
   const socket = connect(port, '127.0.0.1')
   const chunk = Buffer.alloc(64 * 1024)
@@ -42,9 +42,8 @@ async function sendForEver(port: number, start: string, bodyBytes = BODY_BYTES) 
     }
   }
   pump()
-  const began = performance.now()
   await new Promise(resolve => { socket.once('close', resolve) })
-  return { answer, closedAfterMs: performance.now() - began }
+  return { answer }
 }
 
 t.test('a refused caller that goes on sending gets its answer and is cut off', async t => {
@@ -54,10 +53,9 @@ t.test('a refused caller that goes on sending gets its answer and is cut off', a
     ['/ingest', '\r\nAuthorization: Bearer wrong', 401],
     ['/caller', '\r\nAuthorization: Bearer wrong', 401]
   ] as const) {
-    const { answer, closedAfterMs } = await sendForEver(port, head(path, headers))
+    const { answer } = await sendForEver(port, head(path, headers))
     t.match(answer, new RegExp(`^HTTP/1.1 ${status} `), `${path} ${status}`)
     t.match(answer, /\r\nconnection: close\r\n/i)
-    t.ok(closedAfterMs < 5000, 'the socket is closed soon')
   }
   t.equal(lines.filter(line => line.action === 'http.request.completed').length, 3, 'one line each')
 })
@@ -117,6 +115,9 @@ t.test('a connection without a body under way stays open', async t => {
   const { url } = await startEdge(t, { env, routes: [routes] })
   const response = await fetch(`${url}/livez`)
   t.equal(response.headers.get('connection'), 'keep-alive')
+  const read = await fetch(`${url}/ingest`, { method: 'POST', body: '{"a":1}', headers: { authorization, 'content-type': 'application/json' } })
+  t.match(await read.json(), { got: { a: 1 } })
+  t.equal(read.headers.get('connection'), 'keep-alive', 'nor is one closed whose body was read')
 })
 
 async function expectContinue(url: string, headers: Record<string, string>) {

@@ -1,11 +1,17 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { connect, type AddressInfo, type Socket } from 'node:net'
+import { join } from 'node:path'
 import { gzipSync as gzipped } from 'node:zlib'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { requireCaller } from '../../src/identity/guards.ts'
-import { startIssuer, type TestIssuer } from '../support/jwks.ts'
+import { JWKS_KEYS_MAX } from '../../src/limits.ts'
+import { makeCertificate } from '../support/certificates.ts'
+import { AUDIENCE, startIssuer, type TestIssuer } from '../support/jwks.ts'
+import { startService } from '../support/service-process.ts'
 import { signingKey } from '../support/sign-token.ts'
 import { startEdge, type Edge } from '../support/start-edge.ts'
 
@@ -97,8 +103,26 @@ t.test('an issuer that is down: good tokens go on, unknown kids are bad tokens',
   t.equal(await changeOf(async () => await call(stranger) + issuer.fetches), `invalid_token${issuer.fetches}`, 'it is asked again')
 })
 
+t.test('while an issuer that was down says nothing, nobody with a key in hand waits for it', async t => {
+  const { issuer, call, edge } = await world(t, { JWKS_COOLDOWN_MS: '100', JWKS_CACHE_MAX_AGE_MS: '1000' })
+  let index = 0
+  const fresh = async () => await call(await issuer.sign({ sub: `user-${index++}` }))
+  const failures = (): number => edge.logged('identity.keys.failed').length
+  t.equal(await fresh(), 'ok')
+  await issuer.down()
+  while (failures() === 0) t.equal(await fresh(), 'ok')
+  issuer.answer(() => {})
+  await issuer.up()
+  // the fetch may be one that failed before it was up
+  for (const before = issuer.fetches; issuer.fetches === before;) t.equal(await fresh(), 'ok')
+  const failed = failures()
+  for (let n = 0; n < 10; n++) t.equal(await fresh(), 'ok')
+  t.equal(failures(), failed, 'the issuer has still not answered')
+})
+
 t.test('an issuer that is down before any key came: nobody can say, until it is back', async t => {
-  const { issuer, call, edge } = await world(t, { JWKS_COOLDOWN_MS: '100' })
+  // it is asked again long before the cooldown is over
+  const { issuer, call, edge } = await world(t, { JWKS_COOLDOWN_MS: '3600000' })
   await issuer.down()
   const token = await issuer.sign()
   t.equal(await call(token), 'auth_service_unavailable')
@@ -140,6 +164,15 @@ t.test('keys in a set that cannot be used do not spoil the others', async t => {
   t.equal(await call(await issuer.sign()), 'ok')
   t.equal(await call(await issuer.sign({}, { key: { ...issuer.keys[0]!, kid: 'broken' } })), 'invalid_token')
   t.equal(await call(await issuer.sign({}, { key: { ...issuer.keys[0]!, kid: 'enc' } })), 'invalid_token')
+})
+
+t.test('of a set only so many keys are looked at', async t => {
+  const { issuer, call } = await world(t)
+  const keys = Array.from({ length: JWKS_KEYS_MAX + 1 }, (_, n) => ({ ...issuer.keys[0]!.jwk, kid: String(n) }))
+  issuer.answer(response => response.end(JSON.stringify({ keys })))
+  const withKid = async (n: number) => await call(await issuer.sign({}, { key: { ...issuer.keys[0]!, kid: String(n) } }))
+  t.equal(await withKid(JWKS_KEYS_MAX - 1), 'ok')
+  t.equal(await withKid(JWKS_KEYS_MAX), 'invalid_token')
 })
 
 t.test('a redirect to elsewhere is not followed', async t => {
@@ -212,4 +245,27 @@ t.test('without an address of the keys the discovery document says it', async t 
     t.equal(await bad.call(await bad.keys.sign({ iss: bad.url })), 'auth_service_unavailable')
     t.equal(bad.keys.fetches, 0)
   }
+})
+
+t.test('an issuer that is asked over https names no keys that come without', async t => {
+  const keys = await startIssuer(t)
+  // 127.0.0.1 as its subjectAltName
+  const certificate = makeCertificate({
+    subject: 'issuer', keys: generateKeyPairSync('ec', { namedCurve: 'P-256' }), ca: true,
+    extensions: [{ oid: '2.5.29.17', value: Buffer.from([0x30, 0x06, 0x87, 0x04, 127, 0, 0, 1]) }]
+  })
+  const server = createTlsServer({ key: certificate.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }), cert: certificate.pem }, (request, response) => {
+    const [, name = '', path] = request.url!.split('/')
+    if (path !== '.well-known') return void response.end(JSON.stringify({ keys: keys.keys.map(({ jwk }) => jwk) }))
+    response.end(JSON.stringify({ issuer: `${url}/${name}`, jwks_uri: name === 'secure' ? `${url}/secure/keys` : keys.jwksUrl }))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => { server.closeAllConnections(); server.close() })
+  const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const authority = join(t.testdir({ 'ca.pem': certificate.pem }), 'ca.pem')
+  for (const [name, status] of [['secure', 200], ['mixed', 503]] as const) {
+    const service = await startService(t, { OIDC_ISSUER: `${url}/${name}`, OIDC_AUDIENCE: AUDIENCE, NODE_EXTRA_CA_CERTS: authority })
+    t.equal((await service.call('/extensions', undefined, await keys.bearer({ iss: `${url}/${name}` }))).status, status, name)
+  }
+  t.equal(keys.fetches, 0)
 })
