@@ -24,7 +24,8 @@ It need not be the kind of stores that the backup is of: this is also the way fr
   --verify  reads again what is there already
   --help    this text
 
-Exit code 0: all of it is there. 1: the records are there, and objects are missing, each of which is named. 2: nothing was restored.`
+Exit code 0: all of it is there. 1: the records are there, and objects that the backup lacks are missing, each of which is named.
+2: there are no records, and objects at most: run it again when what it said is mended.`
 
 const ending = endOnSignals(process)
 
@@ -47,8 +48,9 @@ async function restore(folder: string, time: string | undefined, verify: boolean
     await migrateFile(snapshot)
     if (config.OBJECT_STORE === 'fs' || config.S3_CREATE_BUCKET) await target.createBucket()
     await target.check()
-    const { done, skipped, bytes, failures, ended } = await copyReferenced(snapshot, source, target, { verify, ending })
+    const { done, skipped, bytes, failures, passing, ended } = await copyReferenced(snapshot, source, target, { verify, ending })
     if (ended !== undefined) throw new Error(`${ended}: run it again as it was`)
+    if (passing > 0) throw new Error(`${passing} objects could not be copied, though the backup may have them: run it again as it was`)
     await restoreRecords(config, snapshot)
     console.log(`restored ${note.time}: ${done} objects copied (${bytes} bytes), ${skipped} were there, ${failures.length} missing; the service can be started`)
     return failures.length === 0 ? 0 : 1

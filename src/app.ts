@@ -100,7 +100,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
     store, createBucket: config.OBJECT_STORE !== 's3' || config.S3_CREATE_BUCKET, probe: () => probeStore(bareStore, records.multiparts),
     onProbed: abilities => log.info({ action: 'objects.probe.done', store: store.name, ...abilities })
   })
-  const stopAsking = await firstProbe(readiness, log)
+  const { isThere, stopAsking } = await firstProbe(readiness, log)
   const redis = await openRedis(config, log)
   const pool = whileModelsRun(config, viaGpuNode(config, await openPool(config, log, metrics.workerRestarted), { store, intents: records.multiparts }), log)
   if (config.production && gpuNodeOf(config)?.url.startsWith('http:') === true) log.warn({ action: 'node.plaintext' }, 'AI_SERVICE_URL is http: whoever is in between sees what is sent, and the token')
@@ -143,7 +143,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
 
   const loading = runsJobs(config) || hasWorkers(config) ? startLoading({ store, records, readiness, pool, log }, config.MODELS_DIR ?? BUILT_IN_MODELS) : undefined
   // those that are small are there for the first caller; others come while the service runs
-  if (loading !== undefined) await Promise.race([loading.done, delay(MODELS_START_WAIT_MS, undefined, { ref: false })])
+  if (loading !== undefined && isThere) await Promise.race([loading.done, delay(MODELS_START_WAIT_MS, undefined, { ref: false })])
   await probing.refresh()
   void loading?.done.then(probing.refresh)
   const sweeper = startSweeper({
@@ -236,7 +236,7 @@ async function readTrustBundle(config: Config): Promise<TrustBundle | undefined>
 }
 
 /** A store that is not there does not keep the service from starting: it says so, is not ready, and asks again. */
-async function firstProbe(readiness: StoreReadiness, log: Logger): Promise<() => void> {
+async function firstProbe(readiness: StoreReadiness, log: Logger): Promise<{ isThere: boolean, stopAsking: () => void }> {
   const ask = async (): Promise<boolean> => {
     try {
       await readiness.ensure()
@@ -247,10 +247,10 @@ async function firstProbe(readiness: StoreReadiness, log: Logger): Promise<() =>
     }
   }
   const slow = delay(STORE_START_TIMEOUT_MS, false, { ref: false })
-  if (await Promise.race([ask(), slow])) return () => {}
+  if (await Promise.race([ask(), slow])) return { isThere: true, stopAsking() {} }
   const timer = setInterval(async () => { if (await ask()) clearInterval(timer) }, STORE_RETRY_INTERVAL_MS)
   timer.unref()
-  return () => clearInterval(timer)
+  return { isThere: false, stopAsking: () => clearInterval(timer) }
 }
 
 /** The group is set as a whole, or not at all. */

@@ -8,6 +8,8 @@ import { workThrough, type Ending, type Outcome, type Totals } from '../migrate/
 
 export interface Copied extends Totals {
   failures: { key: string, reason: string }[]
+  /** failures of a store itself, a full disk for one: tried again, they may not come again */
+  passing: number
   /** why it ended before it was through */
   ended?: string
 }
@@ -16,18 +18,20 @@ export interface Copied extends Totals {
 export async function copyReferenced(snapshot: string, source: ObjectStore, target: ObjectStore, { verify, ending }: { verify: boolean, ending: Ending }): Promise<Copied> {
   const records = sqliteRecordStore({ file: snapshot })
   const failures: { key: string, reason: string }[] = []
+  let passing = 0
   try {
     const abilities = await probeStore(target, unnoted)
     const { totals, ended } = await workThrough({
       entries: referencedObjects(records, ending.draining), concurrency: CONCURRENCY_DEFAULT, ending,
       perform: (object, signal) => copyObject({ source, target }, object, { abilities, verify, onBytes() {} }, signal),
-      onOutcome({ name, outcome, reason = '' }: Outcome) {
+      onOutcome({ name, outcome, reason = '', own = false }: Outcome) {
         if (outcome !== 'failed') return
+        if (own) passing += 1
         console.error(`${name} ${reason}`)
         failures.push({ key: name, reason })
       }
     })
-    return { ...totals, failures, ...(ended !== undefined && { ended }) }
+    return { ...totals, failures, passing, ...(ended !== undefined && { ended }) }
   } finally {
     await records.close()
   }

@@ -57,4 +57,5 @@ export type FromWorker =
   | { type: 'staging', id: string, key: string }
   | { type: 'progress', id: string, stage: string, progress: number | null, message: string | null }
   | { type: 'done', id: string, results: StagedResult[], tensors: WireTensor[], signature: ModelSignature | null, sha256: string | null, size: number | null, rss: number }
-  | { type: 'failed', id: string, code: InferenceFailureCode, message: string, retryable: boolean, rss: number }
+  /** `reason` is what was behind it, for the log alone. */
+  | { type: 'failed', id: string, code: InferenceFailureCode, message: string, retryable: boolean, reason: string | null, rss: number }

@@ -55,7 +55,9 @@ export function throwIfCancelled(signal: AbortSignal | undefined): void {
 }
 
 export function cancelled(signal: AbortSignal): ObjectStoreFailed {
-  return new ObjectStoreFailed('the caller cancelled this', { cause: signal.reason })
+  const { reason } = signal
+  const late = reason instanceof Error && reason.name === 'TimeoutError'
+  return new ObjectStoreFailed(late ? 'no answer in the time that it was given' : 'the caller cancelled this', { cause: reason })
 }
 
 export function tooLong(size: number): ObjectBodyInvalid {

@@ -65,7 +65,7 @@ export interface ObjectStore {
   check(signal?: AbortSignal): Promise<void>
 
   /** Makes the bucket (root) if it is not there. Idempotent. */
-  createBucket(): Promise<void>
+  createBucket(signal?: AbortSignal): Promise<void>
 
   /**
    * Stores one object. Not idempotent with `createOnly`; a streamed body is never retried. The caller destroys the body

@@ -25,7 +25,7 @@ export function storeReadiness({ store, createBucket, probe, onProbed }: Readine
   let asking: Promise<StoreAbilities> | undefined
 
   async function ask(): Promise<StoreAbilities> {
-    if (abilities === undefined && createBucket) await store.createBucket()
+    if (abilities === undefined && createBucket) await store.createBucket(AbortSignal.timeout(CHECK_TIMEOUT_MS))
     await store.check(AbortSignal.timeout(CHECK_TIMEOUT_MS))
     if (abilities === undefined) {
       abilities = await probe(store)

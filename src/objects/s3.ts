@@ -40,7 +40,7 @@ export function s3ObjectStore(options: S3Options): ObjectStore {
     name: 's3',
     putMaxBytes: SINGLE_PUT_MAX_BYTES,
     check: signal => check(s3, signal),
-    createBucket: () => createBucket(s3),
+    createBucket: signal => createBucket(s3, signal),
     put: (key, body, putOptions) => put(s3, key, body, putOptions),
     async copy(source, target, copyOptions = {}) {
       try {
@@ -73,16 +73,16 @@ async function check({ client, bucket, call, timeouts }: S3Calls, signal?: Abort
   }
 }
 
-async function createBucket(s3: S3Calls): Promise<void> {
+async function createBucket(s3: S3Calls, signal?: AbortSignal): Promise<void> {
   const { client, bucket, call, timeouts } = s3
   try {
-    await check(s3)
+    await check(s3, signal)
   } catch (error) {
     if (!(error instanceof BucketNotFound)) throw error
-    await call('createBucket', timeouts.requestMs, undefined, abortSignal => client.send(new CreateBucketCommand({ Bucket: bucket }), { abortSignal }))
+    await call('createBucket', timeouts.requestMs, signal, abortSignal => client.send(new CreateBucketCommand({ Bucket: bucket }), { abortSignal }))
       .catch(async reason => {
         if (!answered(reason, 409)) throw reason
-        await check(s3) // another node made it meanwhile; or it is somebody else's, which check() then says
+        await check(s3, signal) // another node made it meanwhile; or it is somebody else's, which check() then says
       })
   }
 }

@@ -30,8 +30,11 @@ const own = {
   ADMIN_TOKEN: secret(), AI_INTERNAL_TOKEN: secret(), METRICS_TOKEN: secret(), GUEST_TOKEN_SECRET: secret(), SIGNED_URL_SECRET: secret(), WEBHOOK_SECRET: secret(), REDIS_SESSION_SECRET: secret(),
   REDIS_URL: `redis://user:${secret()}@127.0.0.1:1`,
   PERMISSION_CALLBACK_URL: `http://user:${secret()}@127.0.0.1:1/may-read?key=${secret()}`,
-  OIDC_JWKS_URL: `http://127.0.0.1:1/keys?key=${secret()}`
+  OIDC_JWKS_URL: `http://127.0.0.1:1/keys?key=${secret()}`,
+  OIDC_TOKEN_URL: `http://127.0.0.1:1/token?key=${secret()}`, OIDC_CLIENT_ID: 'penstock', OIDC_CLIENT_SECRET: secret(), FILE_GATEWAY_BASE_URL: 'http://127.0.0.1:1', FILE_GATEWAY_AUDIENCE: 'files'
 }
+/** All routes that there are. */
+const everything = { ROLES: 'api,gpu-node', WORKERS: '1', DEVICE: 'cpu', LEGACY_ROUTES: 'true' }
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 
 /** A JWT that cannot be checked, since its issuer is not there. */
@@ -80,7 +83,7 @@ t.setTimeout(FILE_TIMEOUT_MS)
 
 void t.test('no log line of any route has a secret, whatever became of the request', async t => {
   let output = ''
-  const app = await startApp(t, { ...own, OIDC_ISSUER: 'http://127.0.0.1:1', OIDC_AUDIENCE: 'penstock' }, destination => createLogger({ level: 'trace', destination: { write(line: string) { output += line; destination.write(line) } } }))
+  const app = await startApp(t, { ...own, ...everything, OIDC_ISSUER: 'http://127.0.0.1:1', OIDC_AUDIENCE: 'penstock' }, destination => createLogger({ level: 'trace', destination: { write(line: string) { output += line; destination.write(line) } } }))
   const admin = bearer(own.ADMIN_TOKEN)
   const seeder = seederOf(t, app)
   const owner = { subject: 'alice', account: 'acme', clientId: null }
@@ -104,13 +107,14 @@ void t.test('no log line of any route has a secret, whatever became of the reque
   await t.test('routes with every credential and body', async t => {
     const routes = (await routesOf(app.app.server)).filter(route => !route.includes(' /docs'))
     t.ok(routes.length > 50)
+    for (const each of ['POST /process-upload', 'POST /jobs', 'POST /api/v1/jobs/:id/promote']) t.ok(routes.includes(each), each)
     const calls = routes.flatMap(route => {
       const [listed = '', path = ''] = route.split(' ')
       const method = listed === 'ANY' ? 'POST' : listed
       const [first] = bodies()
       return [
         ...wrongCredentials().map(headers => () => call(method, addressOf(path, ids), { headers: { ...headers, 'content-type': first!.type }, body: first!.body })),
-        ...bodies().map(({ type, body }) => () => call(method, addressOf(path, ids), { headers: { ...admin, 'content-type': type }, body }))
+        ...bodies().flatMap(({ type, body }) => [own.ADMIN_TOKEN, own.AI_INTERNAL_TOKEN].map(token => () => call(method, addressOf(path, ids), { headers: { ...bearer(token), 'content-type': type }, body })))
       ]
     })
     for (let next = 0; next < calls.length; next += TOGETHER) await Promise.all(calls.slice(next, next + TOGETHER).map(each => each()))
@@ -144,6 +148,7 @@ void t.test('no log line of any route has a secret, whatever became of the reque
     await put()
     const { status, body } = await app.post('/api/v1/jobs', { model: 'identity', input: { tensors: [{ name: 'x', shape: [1], datatype: 'FP32', data: [1] }] }, webhook: { url: `https://user:${secret()}@127.0.0.1/${secret()}?token=${secret()}` } }, alice)
     t.ok(status === 202 || status === 400, JSON.stringify(body))
+    t.equal((await app.post(`/api/v1/jobs/${(await seeder.job(owner, 'completed')).id}/promote`, { source: RESULT, target_object_key: 'a' }, alice)).status, 503, 'the token endpoint is not there')
     t.equal((await call('GET', '/metrics', { headers: { via: '1.1 x', ...bearer(own.METRICS_TOKEN) } }))?.status, 200)
     t.equal((await call('DELETE', `/admin/tokens/${tokenId}`, { headers: admin }))?.status, 204)
     t.equal((await call('GET', '/files', { headers: alice }))?.status, 401)

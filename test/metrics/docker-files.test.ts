@@ -47,8 +47,9 @@ t.test('every alert says what it is and what to do, and the README has it', t =>
   t.ok(alerts.length > 10)
   for (const alert of alerts) {
     const name = alert.slice(0, alert.indexOf('\n'))
-    t.match(alert, /severity: (page|ticket) \}\n +annotations:\n +summary: \S.*\n +action: \S/, name)
-    t.ok(readme.includes(`\`${name}\``), `${name} is in the README`)
+    const [, ...texts] = /severity: (page|ticket) \}\n +annotations:\n +summary: (\S.*)\n +action: (\S.*)/.exec(alert) ?? []
+    t.equal(texts.length, 3, name)
+    t.ok(readme.includes(`\n| ${[`\`${name}\``, ...texts].join(' | ')} |\n`), `${name} is in the README, in the same words`)
   }
   const named = [...readme.matchAll(/^\| `(Penstock\w+)`/gm)].map(match => match[1])
   t.same(named, alerts.map(alert => alert.slice(0, alert.indexOf('\n'))), 'in this order, and no others')

@@ -149,6 +149,13 @@ t.test('a store that never answers is given up within the time limit', async t =
   await noConnections(stub)
 })
 
+t.test('whoever is on call is told whether the store took too long or its caller gave up', async t => {
+  const { stub, store } = await openStub(t)
+  stub.fault({ operation: 'HeadBucket' }, { kind: 'stall-answer' })
+  for (const ask of [store.check, store.createBucket]) await t.rejects(ask(AbortSignal.timeout(50)), { message: 'no answer in the time that it was given', cause: { name: 'TimeoutError' } })
+  await t.rejects(store.check(AbortSignal.abort(new Error('gone'))), { message: 'the caller cancelled this', cause: { message: 'gone' } })
+})
+
 t.test('a download that is cut fails, and does not look as if it had ended', async t => {
   const { stub, store } = await openStub(t)
   await store.put('k', Buffer.alloc(MIB), { size: MIB })

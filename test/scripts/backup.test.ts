@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { appendFile, chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { bundleBytes } from '../support/bundles.ts'
 import { minioOrSkip } from '../support/minio.ts'
 import { s3Env } from '../support/over-stub.ts'
@@ -193,6 +193,23 @@ t.test('a backup that is not as it was written is not restored, and one that was
   t.match(await script('restore', { DATA_DIR: target }, kept), { code: 2, stderr: /is not as it was written/ })
   t.same(await readdir(target), [], 'nothing was restored')
   t.match(await script('restore', { DATA_DIR: target }, kept, '--time', 'never'), { code: 2, stderr: /no backup of never/ })
+})
+
+t.test('a restore whose objects could not be written brings no records, and is run again as it was', async t => {
+  const app = await startApp(t, PEOPLE_ENV)
+  const { body } = await app.upload(randomBytes(1000), {}, administrator)
+  const { canonicalKey: key } = (await app.post('/finalize', { key: body.upload.key }, administrator)).body as { canonicalKey: string }
+  await app.app.stop()
+  const kept = await folder(t)
+  t.equal((await script('backup', { DATA_DIR: app.dataDir }, kept)).code, 0)
+  const target = await folder(t)
+  // where its folder is to be, something else is
+  await mkdir(join(target, 'objects/sha256'), { recursive: true })
+  await writeFile(join(target, 'objects', dirname(key)), '')
+  t.match(await script('restore', { DATA_DIR: target }, kept), { code: 2, stderr: /1 objects could not be copied/, stdout: '' })
+  t.same(await readdir(target), ['objects'])
+  await rm(join(target, 'objects', dirname(key)))
+  t.match(await script('restore', { DATA_DIR: target }, kept), { code: 0, stdout: /1 objects copied/ })
 })
 
 t.test('records that are not there, or of which nobody knows the schema, are not backed up', async t => {

@@ -70,7 +70,7 @@ function spin(ms: number): void {
 const nothing = { signature: null, sha256: null, size: null }
 const done = (id: string, more: Partial<Extract<FromWorker, { type: 'done' }>> = {}): void =>
   say({ type: 'done', id, results: [], tensors: [], ...nothing, rss: rss(), ...more } satisfies FromWorker)
-const failed = (id: string, code: string, message: string, retryable = false): void => say({ type: 'failed', id, code, message, retryable, rss: rss() })
+const failed = (id: string, code: string, message: string, retryable = false): void => say({ type: 'failed', id, code, message, retryable, reason: 'what was behind it', rss: rss() })
 const textTensor = (text: string) => ({ name: 'text', datatype: 'UINT8' as const, shape: [text.length], data: new Uint8Array(Buffer.from(text)) })
 
 /** @returns whether it has answered */

@@ -44,7 +44,7 @@ export interface HealthReport {
 export interface Probing {
   /** As it was found last. */
   report(): HealthReport
-  /** Looks now. Never rejects. */
+  /** Looks now, unless it was stopped. Never rejects. */
   refresh(): Promise<void>
   stop(): void
 }
@@ -82,14 +82,20 @@ export function startProbing({ probes, anyModelLoaded, log, intervalMs = HEALTH_
   }
 
   let looking: Promise<void> | undefined
-  const refresh = (): Promise<void> => looking ??= lookAtAll().finally(() => { looking = undefined })
+  let stopped = false
+  const refresh = async (): Promise<void> => {
+    if (!stopped) await (looking ??= lookAtAll().finally(() => { looking = undefined }))
+  }
   const timer = setInterval(() => void refresh(), intervalMs)
   timer.unref()
 
   return {
     report: () => ({ status: statusOf(states, modelLoaded), modelLoaded, dependencies: { ...states } }),
     refresh,
-    stop: () => clearInterval(timer)
+    stop() {
+      stopped = true
+      clearInterval(timer)
+    }
   }
 }
 

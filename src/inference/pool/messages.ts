@@ -38,7 +38,7 @@ const KINDS: { [Kind in FromWorker['type']]: (value: unknown) => value is Fields
     id: isText, results: listOf(isResult), tensors: listOf(isTensor), signature: orNull(isSignature),
     sha256: orNull(isText), size: orNull(isNumber), rss: isNumber
   }),
-  failed: shaped<Fields<'failed'>>({ id: isText, code: isCode, message: isText, retryable: isBoolean, rss: isNumber })
+  failed: shaped<Fields<'failed'>>({ id: isText, code: isCode, message: isText, retryable: isBoolean, reason: orNull(isText), rss: isNumber })
 }
 
 /** The message, or null for what is none. */

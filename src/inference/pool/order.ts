@@ -91,7 +91,7 @@ export function orderUnderWay({ order, hooks, cancelGraceMs, killable, onStarted
     }
     // nobody else may say that a run was cancelled
     const code = message.code === 'cancelled' ? 'internal_error' : message.code
-    fail(verdict ?? new InferenceFailed(code, message.message, { retryable: message.retryable }))
+    fail(verdict ?? new InferenceFailed(code, message.message, { retryable: message.retryable, cause: message.reason ?? undefined }))
   }
 
   hooks.signal?.addEventListener('abort', onAbort)

@@ -13,7 +13,7 @@ import { InferenceFailed, type StagedResult, type WireTensor } from '../port.ts'
 import type { FromWorker, ToWorker, WorkerRun, WorkerSettings } from '../protocol.ts'
 import { taskNamed } from '../tasks/index.ts'
 import { putFile, runContext, type Surroundings } from './context.ts'
-import { failureOf } from './failure.ts'
+import { failureOf, reasonOf } from './failure.ts'
 import { removeLeftovers } from './folders.ts'
 import { keptMemory } from './memory.ts'
 import { modelCache, type ModelCache } from './model-cache.ts'
@@ -59,7 +59,10 @@ export function workerLoop({ say, openStore, onEnd }: LoopOptions): (message: To
   }
 
   async function obey(order: Order): Promise<void> {
-    const refuse = ({ code, message, retryable }: InferenceFailed): void => say({ type: 'failed', id: order.id, code, message, retryable, rss: rss() })
+    const refuse = (failure: InferenceFailed): void => {
+      const { code, message, retryable } = failure
+      say({ type: 'failed', id: order.id, code, message, retryable, reason: reasonOf(failure), rss: rss() })
+    }
     if (equipment === undefined || current !== undefined || stopping) return refuse(new InferenceFailed('internal_error', 'the worker is not ready for an order'))
     const cancel = new AbortController()
     current = { id: order.id, cancel }

@@ -84,8 +84,8 @@ t.test('it looks by itself, and no more once it is stopped', async t => {
   t.equal(probing.report().dependencies.redis.status, 'disabled', 'not looked at yet')
   await eventually(async () => assert.ok(asked >= 3))
   probing.stop()
-  await probing.refresh()
   const before = asked
+  await probing.refresh()
   await new Promise(resolve => setTimeout(resolve, 50))
   t.equal(asked, before)
 })

@@ -109,7 +109,7 @@ for (const isolation of ['process', 'thread'] as const) {
     t.test('what the worker says of a failure reaches whoever asked', async t => {
       const { run } = await startPool(t, { isolation })
       await t.rejects(run('1', [{ fail: 'invalid_input' }]), { code: 'invalid_input', message: 'failed as invalid_input', retryable: false })
-      await t.rejects(run('2', [{ fail: 'storage_failed', retryable: true }]), { code: 'storage_failed', retryable: true })
+      await t.rejects(run('2', [{ fail: 'storage_failed', retryable: true }]), { code: 'storage_failed', retryable: true, cause: 'what was behind it' })
       await t.rejects(run('3', [{ fail: 'cancelled' }]), { code: 'internal_error' }, 'a run that nobody cancelled was not cancelled')
       await run('4', [])
     })
