@@ -331,6 +331,8 @@ export const VIDEO_PROBE_TIMEOUT_MS = 60_000
 export const VIDEO_COUNT_TIMEOUT_MS = 300_000
 /** What may be said of a video that has no end of it: streams, tags. */
 export const VIDEO_PROBE_OUTPUT_MAX_BYTES = 4 * 1024 * 1024
+/** Parts of a file whose lengths are looked at: a day in parts of a second. */
+export const VIDEO_PARTS_MAX = 100_000
 /** Pixels of one frame, less where the model's manifest says so (8K and a little more), and of one that a model makes; sides of both. */
 export const VIDEO_PIXELS_MAX = 8192 * 4608
 export const VIDEO_RESULT_PIXELS_MAX = 16_384 * 8704

@@ -1,6 +1,6 @@
 /** Two real processes that share nothing but a token: one has the bucket and the jobs, the other the models. */
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -118,6 +118,13 @@ t.test('two machines', async t => {
       if (model === 'upscale-2x') t.equal((await sharp(await bytes(job.results[0]!.url)).metadata()).width, 128)
     })
   }
+
+  await t.test('what is larger than any buffer on the way comes there and back byte for byte', async t => {
+    const content = randomBytes(6 * 1024 * 1024).toString('hex')
+    const job = await ended((await create([['model', 'writer'], text(content)])).job_id)
+    await isWhole(t, world, node, job)
+    t.ok((await bytes(job.results[0]!.url)).equals(Buffer.from(content.toUpperCase())))
+  })
 
   await t.test('a video goes frame by frame', { skip: ffmpeg === undefined ? 'there is no ffmpeg' : false }, async t => {
     const video = await ffmpeg!.make('in.mp4', ['-f', 'lavfi', '-i', 'testsrc=size=64x48:rate=10:duration=2', '-pix_fmt', 'yuv420p'])

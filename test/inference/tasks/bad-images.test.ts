@@ -52,7 +52,7 @@ for (const [name, [bytes, message]] of Object.entries(cases)) {
   t.test(`${name} is refused, with the reason`, async t => {
     for (const [task, model] of tasks) {
       const answer = await worker.run(task, await worker.builtIn(model), [await worker.put(bytes, 'image/png')])
-      t.match(answer, { type: 'failed', code: 'invalid_input', retryable: false, message }, task)
+      t.match(answer, { type: 'failed', code: 'invalid_input', retryable: false, message, reason: null }, task)
       t.notMatch(answer, { message: /penstock-worker|\/tmp/ }, 'without a path of this machine')
     }
     t.same(await worker.staged(), [])
@@ -72,5 +72,5 @@ t.test('stored bytes that are not those of the digest are the store\'s fault, an
   await worker.store.put(input.key, Buffer.alloc(png.length, 1), { size: png.length })
   t.match(await worker.run('image-to-image', await worker.builtIn('edges'), [input]), { code: 'storage_failed', retryable: true })
   await worker.store.delete(input.key)
-  t.match(await worker.run('image-to-image', await worker.builtIn('edges'), [input]), { code: 'storage_failed', message: 'an object that it needs is not there' })
+  t.match(await worker.run('image-to-image', await worker.builtIn('edges'), [input]), { code: 'storage_failed', message: 'an object that it needs is not there', reason: 'there is no such object' }, 'the log is told why')
 })

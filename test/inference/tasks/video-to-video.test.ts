@@ -54,6 +54,14 @@ function damaged(video: Uint8Array, from: number, to: number): Buffer {
   return bytes
 }
 
+/** The last stream of sound is called so, and nothing else says what it is. */
+function withSoundOf(codec: string, video: Uint8Array): Buffer {
+  const bytes = Buffer.from(video)
+  bytes.write(codec, bytes.lastIndexOf('mp4a'))
+  bytes.write('xxxx', bytes.lastIndexOf('esds'))
+  return bytes
+}
+
 /** A file whose header says so, and that holds next to nothing. */
 function claims(width: number, height: number): Buffer {
   return Buffer.concat([rawVideoHeader({ width, height, channels: 3, frameNs: 40_000_000 }), rawFrameHeader(0n, 3), Buffer.alloc(3)])
@@ -80,7 +88,8 @@ async function testVideos(video: NonNullable<typeof found>): Promise<void> {
     return answer.type === 'failed' ? `${answer.code}: ${answer.message}` : answer.type
   }
 
-  const plain = await video.make('plain.mp4', [...picture(), ...tone(), ...H264])
+  const made = async (name: string, ...args: string[]): Promise<Buffer> => await video.make(name, [...picture(), ...tone(), ...args])
+  const plain = await made('plain.mp4', ...H264)
   /** Long enough for something to happen meanwhile. */
   const long = await video.make('long.mp4', [...picture('320x240', 60), ...H264])
 
@@ -179,6 +188,16 @@ async function testVideos(video: NonNullable<typeof found>): Promise<void> {
     }
   })
 
+  t.test('sound of a kind that nobody knows is left out where there is other sound, and else is refused', async t => {
+    const two = await video.make('two.mp4', [...picture(), ...tone(), ...tone(), '-map', '0', '-map', '1', '-map', '2', ...H264])
+    t.equal((await video.probe(two)).length, 3, 'the test itself')
+    const made = await through(withSoundOf('apac', two))
+    t.same((await video.probe(made)).map(({ codec_name: codec }) => codec), ['h264', 'aac'])
+    t.equal(await video.sound(made), await video.sound(plain))
+    t.equal(await refusal(withSoundOf('apac', plain)), 'invalid_input: the video cannot be taken: its sound is of a kind that ffmpeg does not know')
+    t.match(await refusal(withSoundOf('mhm1', plain)), /^invalid_input: the ffmpeg of this node cannot decode its sound: .*mpegh/)
+  })
+
   t.test('colours go back the way they came, and the result says which', async t => {
     for (const matrix of ['bt709', 'smpte170m', 'bt2020nc']) {
       const original = await video.make('a.mp4', [...picture('128x96'), '-vf', `scale=out_color_matrix=${matrix.replace('nc', '')},format=yuv420p`, ...H264, '-colorspace', matrix, '-color_primaries', matrix.replace('nc', ''), '-color_trc', 'bt709'])
@@ -217,18 +236,35 @@ async function testVideos(video: NonNullable<typeof found>): Promise<void> {
   })
 
   t.test('what is cut off is refused, not made shorter', async t => {
-    const fast = await video.make('fast.mp4', [...picture(), ...H264, '-movflags', '+faststart'])
-    const cut = 'invalid_input: the video cannot be taken: it is cut off: the file ends before the video does'
-    t.equal(await refusal(fast.subarray(0, fast.length * 0.7)), cut)
-    t.match(await refusal(plain.subarray(0, plain.length * 0.7)), /^invalid_input: the video cannot be taken: it is no MP4 or MOV that can be read: moov atom not found/)
-    const mkv = await video.make('a.mkv', [...picture(), ...H264])
-    t.equal(await refusal(mkv.subarray(0, mkv.length * 0.7)), cut)
+    const whole: Record<string, Buffer> = {
+      mp4: plain,
+      mov: await made('a.mov', ...H264, '-movflags', '+faststart'),
+      'mp4 in fragments': await made('a.mp4', ...H264, '-g', '5', '-movflags', '+frag_keyframe+empty_moov'),
+      mkv: await made('a.mkv', ...H264),
+      'mkv of no known length': await made('a.mkv', ...H264, '-live', '1'),
+      webm: await made('a.webm', '-c:v', 'libvpx', '-deadline', 'realtime'),
+      avi: await made('a.avi', '-c:v', 'mpeg4'),
+      wmv: await made('a.wmv')
+    }
+    for (const [name, bytes] of Object.entries(whole)) {
+      t.equal(await refusal(bytes), 'done', name)
+      for (const part of [0.5, 0.8, 0.99]) t.equal(await refusal(bytes.subarray(0, bytes.length * part)), 'invalid_input: the video cannot be taken: it is cut off: the file ends before the video does', `${part} of ${name}`)
+    }
   })
 
   t.test('what cannot be decoded is refused, and a little damage is concealed', async t => {
     t.match(await refusal(damaged(plain, 0, 1)), /^invalid_input: the video (cannot be decoded|has no frame that can be decoded|cannot be taken)/)
     const frames = Number((await video.probe(await through(damaged(plain, 0.9, 0.91))))[0]!.nb_read_frames)
     t.ok(frames >= 23 && frames <= 25, `${frames} frames`)
+  })
+
+  t.test('what is nothing but zeros from somewhere on is refused, not made shorter', async t => {
+    for (const [name, args] of Object.entries({ 'a.mkv': H264, 'a.webm': ['-c:v', 'libvpx', '-deadline', 'realtime'], 'a.avi': ['-c:v', 'mpeg4'], 'a.wmv': [] as string[] })) {
+      const bytes = await video.make(name, [...picture('160x120', 2), ...tone(2), ...args])
+      const zeros = (from: number): Buffer => Buffer.from(bytes).fill(0, Math.floor(bytes.length * from))
+      t.match(await refusal(zeros(0.6)), /^invalid_input: the video cannot be decoded: it is damaged, and of its 2\.\d s there are [01]\.\d left$/, name)
+      t.equal(await refusal(zeros(0.98)), 'done', `nearly all of ${name}`)
+    }
   })
 
   t.test('sizes and lengths that a header claims are judged before anything is decoded', async t => {

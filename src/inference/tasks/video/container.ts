@@ -2,7 +2,7 @@
  * Which kind of file a video is, by what it begins with. ffmpeg is told, and guesses nothing: what it guesses may be a list of
  * other files (HLS, DASH, concat), which it would read.
  */
-export interface Container { name: string, demuxer: string }
+export interface Container { name: string, demuxer: 'mov' | 'matroska' | 'avi' | 'asf' }
 
 const MOV_ATOMS = new Set(['ftyp', 'moov', 'mdat', 'wide', 'free', 'skip', 'pnot'])
 const ASF = Buffer.from('3026b2758e66cf11a6d900aa0062ce6c', 'hex')

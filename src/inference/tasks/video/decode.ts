@@ -27,12 +27,14 @@ export async function* decodeFrames(options: DecodeOptions): AsyncGenerator<numb
   const program = startProgram({ path: ffmpeg.ffmpeg, args: decoderArguments(options), env: ffmpeg.env, folder, signal })
   program.stdin.end()
   const times = timesOf(linesOf(program.notes))
-  let count = 0
+  let first: number | undefined
+  let last = 0
   try {
     for await (const _ of filling(frame, program.stdout)) {
       const { value, done } = await times.next()
       if (done === true) throw new InferenceFailed('internal_error', 'ffmpeg gave a frame without its time')
-      count += 1
+      first ??= value
+      last = value
       yield value
     }
     await program.ended.catch((error: unknown) => {
@@ -42,7 +44,18 @@ export async function* decodeFrames(options: DecodeOptions): AsyncGenerator<numb
     program.kill()
     await program.ended.catch(() => {})
   }
-  if (count === 0) throw new InferenceFailed('invalid_input', 'the video has no frame that can be decoded')
+  if (first === undefined) throw new InferenceFailed('invalid_input', 'the video has no frame that can be decoded')
+  assertLasts(options, last - first, program.messages())
+}
+
+/** What demuxers say when they pass over what they cannot read; that of AVI says nothing. */
+const PASSED_OVER = /invalid as first byte of an EBML number|bad header/
+
+/** A file that is whole in length, and zeros from somewhere on, comes to an end there without an error. */
+function assertLasts({ container, facts: { seconds, timeBase, rate } }: DecodeOptions, time: number, messages: string): void {
+  if (seconds === undefined || (container.demuxer !== 'avi' && !PASSED_OVER.test(messages))) return
+  const lasts = time * timeBase.num / timeBase.den + rate.den / rate.num
+  if (lasts < (1 - VIDEO_DAMAGED_MAX) * seconds) throw new InferenceFailed('invalid_input', `the video cannot be decoded: it is damaged, and of its ${seconds.toFixed(1)} s there are ${lasts.toFixed(1)} left`)
 }
 
 /** Yields whenever `frame` is full; what is less in the end is dropped. */

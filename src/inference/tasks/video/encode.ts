@@ -109,6 +109,7 @@ async function end(program: Program): Promise<void> {
     if (!(error instanceof ProgramFailed)) throw error
     const reason = program.reason()
     if (/No space left|Disk quota|Cannot allocate memory/.test(program.messages())) throw new InferenceFailed('resource_exhausted', 'this machine has no room left for the result', { cause: error })
+    if (/Decoder \(codec \S+\) not found|no decoder found/.test(program.messages())) throw new InferenceFailed('invalid_input', `the ffmpeg of this node cannot decode its sound: ${reason}`, { cause: error })
     if (/Unknown encoder/.test(program.messages())) throw new InferenceFailed('invalid_input', `the ffmpeg of this node cannot encode it: ${reason}`, { cause: error })
     throw new InferenceFailed('internal_error', `the result cannot be encoded: ${reason}`, { cause: error })
   })
@@ -128,7 +129,7 @@ function encoderArguments(options: EncodeOptions): string[] {
     // nothing is to be found out about these: their header says all
     '-probesize', '32', '-analyzeduration', '0', '-thread_queue_size', String(VIDEO_QUEUE_FRAMES), '-itsoffset', delay, ...inputOf('matroska', 'pipe:0'),
     ...(sounds.length > 0 ? inputOf(container.demuxer, INPUT_FILE) : []),
-    '-map', '0:v:0', ...sounds.flatMap((sound, index) => ['-map', `1:a:${index}`, `-c:a:${index}`, format.sounds.has(sound) ? 'copy' : format.sound]),
+    '-map', '0:v:0', ...sounds.flatMap(({ index, codec }, at) => ['-map', `1:${index}`, `-c:a:${at}`, format.sounds.has(codec) ? 'copy' : format.sound]),
     // FLAC and Opus in MP4 were experimental for long
     '-strict', 'experimental', '-map_chapters', '-1', '-max_muxing_queue_size', '9999',
     '-vf', filtersOf(options, format).join(','), ...ffmpeg.passthrough, '-enc_time_base', `${num}/${den}`,

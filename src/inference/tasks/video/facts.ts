@@ -2,12 +2,14 @@
  * What the header of a video says, judged before anything of it is decoded; and how many frames it has, by going through it
  * without decoding them.
  */
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { VIDEO_COUNT_TIMEOUT_MS, VIDEO_DURATION_MAX_SECONDS, VIDEO_FRAMES_MAX, VIDEO_PIXELS_MAX, VIDEO_PROBE_OUTPUT_MAX_BYTES, VIDEO_PROBE_TIMEOUT_MS, VIDEO_SIDE_MAX, VIDEO_SOUNDS_MAX } from '../../../limits.ts'
 import type { Ffmpeg } from '../../ffmpeg.ts'
 import { InferenceFailed } from '../../port.ts'
 import type { Container } from './container.ts'
 import { inputOf, ProgramFailed, ProgramLate, QUIET, startProgram, type Program } from './program.ts'
+import { isCutOff } from './whole.ts'
 
 export interface Fraction { num: number, den: number }
 
@@ -19,13 +21,17 @@ export interface VideoFacts {
   timeBase: Fraction
   /** frames a second, on average; where nothing says it, as most have */
   rate: Fraction
+  /** how long it says that it is; undefined where it does not */
+  seconds: number | undefined
   /** how wide a pixel is in relation to its height */
   aspect: Fraction
   /** As ffmpeg names them; undefined where the file does not say. */
   colours: { matrix?: string, primaries?: string, transfer?: string }
-  /** Codec of each stream of sound. */
-  sounds: string[]
+  sounds: Sound[]
 }
+
+/** A stream of sound: which of the streams of the file, and what it is. */
+export interface Sound { index: number, codec: string }
 
 export interface VideoSource {
   ffmpeg: Ffmpeg
@@ -42,7 +48,7 @@ export const INPUT_FILE = 'file:input'
 const FIELDS = 'index,codec_type,codec_name,width,height,sample_aspect_ratio,time_base,r_frame_rate,avg_frame_rate,nb_frames,duration,color_space,color_primaries,color_transfer'
 
 interface Stream {
-  codec_type?: string, codec_name?: string, width?: number, height?: number, sample_aspect_ratio?: string, time_base?: string, r_frame_rate?: string, avg_frame_rate?: string
+  index: number, codec_type?: string, codec_name?: string, width?: number, height?: number, sample_aspect_ratio?: string, time_base?: string, r_frame_rate?: string, avg_frame_rate?: string
   nb_frames?: string, duration?: string, color_space?: string, color_primaries?: string, color_transfer?: string, nb_read_packets?: string
   disposition?: { attached_pic?: number }, tags?: { rotate?: string }, side_data_list?: { rotation?: number }[]
 }
@@ -50,14 +56,23 @@ interface Probed { streams?: Stream[], format?: { duration?: string } }
 
 /** @throws InferenceFailed invalid_input */
 export async function readFacts(source: VideoSource): Promise<VideoFacts> {
+  if (await isCutOff(source.container, join(source.folder, 'input'))) throw cutOff()
   const { probed: { streams = [], format = {} }, messages } = await probe(source, VIDEO_PROBE_TIMEOUT_MS, ['-show_entries', `stream=${FIELDS}:stream_disposition=attached_pic:stream_tags=rotate:stream_side_data=rotation:format=duration`]).catch((error: unknown) => {
     throw error instanceof ProgramLate ? refused('looking at its header took too long', error) : error
   })
   const sounds = streams.filter(({ codec_type: type }) => type === 'audio')
   const video = streams.find(({ codec_type: type, disposition }) => type === 'video' && disposition?.attached_pic !== 1)
   if (video === undefined) throw refused(sounds.length > 0 ? 'there is only sound in it, and no video' : 'there is no video in it')
-  assertLimits(source, { ...video, ...tooLarge(messages) }, Number(video.duration ?? format.duration))
-  return describe(video, sounds.slice(0, VIDEO_SOUNDS_MAX).map(({ codec_name: name = '' }) => name))
+  const seconds = Number(video.duration ?? format.duration)
+  assertLimits(source, { ...video, ...tooLarge(messages) }, seconds)
+  return { ...describe(video, knownSounds(sounds)), seconds: seconds > 0 ? seconds : undefined }
+}
+
+/** Phones write a second one beside the first, of a kind that only their makers know. */
+function knownSounds(streams: readonly Stream[]): Sound[] {
+  const known = streams.flatMap(({ index, codec_name: codec }) => (codec === undefined || codec === 'unknown' || codec === 'none' ? [] : [{ index, codec }]))
+  if (known.length === 0 && streams.length > 0) throw refused('its sound is of a kind that ffmpeg does not know')
+  return known.slice(0, VIDEO_SOUNDS_MAX)
 }
 
 /**
@@ -76,8 +91,12 @@ export async function countFrames(source: VideoSource, timeoutMs = VIDEO_COUNT_T
   return count
 }
 
-/** What demuxers say of a file that was cut off; else they just come to an end. */
+/** What demuxers say of a file that was cut off within what has no length. */
 const CUT_OFF = /partial file|ended prematurely/
+
+function cutOff(): InferenceFailed {
+  return refused('it is cut off: the file ends before the video does')
+}
 
 async function probe({ ffmpeg, container, folder, signal }: VideoSource, timeoutMs: number, asked: string[]): Promise<{ probed: Probed, messages: string }> {
   const args = [...QUIET, '-max_pixels', String(VIDEO_PIXELS_MAX), ...asked, '-of', 'json', ...inputOf(container.demuxer, INPUT_FILE)]
@@ -89,7 +108,7 @@ async function probe({ ffmpeg, container, folder, signal }: VideoSource, timeout
   if (ended.status === 'rejected') throw ended.reason instanceof ProgramFailed ? unreadable(container, program) : ended.reason
   if (said.status === 'rejected') throw said.reason
   const messages = program.messages()
-  if (CUT_OFF.test(messages)) throw refused('it is cut off: the file ends before the video does')
+  if (CUT_OFF.test(messages)) throw cutOff()
   return { probed: JSON.parse(said.value) as Probed, messages }
 }
 
@@ -127,7 +146,7 @@ const USUAL_RATE = { num: 25, den: 1 }
 const USUAL_TIME_BASE = { num: 1, den: 90_000 }
 const RATE_MAX = 1000
 
-function describe(video: Stream, sounds: string[]): VideoFacts {
+function describe(video: Stream, sounds: Sound[]): Omit<VideoFacts, 'seconds'> {
   const rotation = video.side_data_list?.find(each => each.rotation !== undefined)?.rotation ?? Number(video.tags?.rotate ?? 0)
   const lies = Math.abs(rotation) % 180 === 90
   const aspect = fraction(video.sample_aspect_ratio) ?? { num: 1, den: 1 }
