@@ -109,6 +109,7 @@ export async function buildApp(config: Config, log: Logger): Promise<App> {
   const running = runningUploads(records.uploads, error => log.warn({ action: 'ingest.progress.failed', err: error }))
   const context: IngestContext = {
     config, store, readiness, records, running, trust,
+    spareParts: [],
     profiles: profilesOf(config),
     checkModel: config.OBJECT_STORE === 'memory' ? refuseModels : (model, signal) => pool.checkModel(model, signal),
     manifestReaders: pLimit(MANIFEST_READERS_MAX),

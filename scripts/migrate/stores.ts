@@ -45,7 +45,7 @@ export async function openIngest(config: Config, log: Log): Promise<OpenIngest> 
   const store = openObjectStore(config)
   const { running, moved } = counted(runningUploads(records.uploads, error => log.warn({ action: 'migrate.progress.failed', err: error })))
   const context: IngestContext = {
-    config, store, records, running, trust: undefined,
+    config, store, records, running, spareParts: [], trust: undefined,
     readiness: storeReadiness({ store, createBucket: config.OBJECT_STORE !== 's3' || config.S3_CREATE_BUCKET, probe: () => probeStore(store, records.multiparts), onProbed() {} }),
     profiles: profilesOf(config),
     slots: createSlots(config.MAX_CONCURRENT_UPLOADS, config.UPLOAD_RETRY_AFTER_SECONDS),

@@ -27,6 +27,8 @@ export interface IngestContext {
   profiles: Profiles
   slots: Slots
   running: RunningUploads
+  /** Memory that bodies of unknown length share, one after the other (objects/put-unknown-length.ts). */
+  spareParts: Buffer[]
   /** Bundles read for their manifest at once: each may hold a zstd window. Others wait. */
   manifestReaders: LimitFunction
   /** undefined: signatures are not required */

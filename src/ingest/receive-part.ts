@@ -72,7 +72,7 @@ async function stream(context: IngestContext, part: Part, { uploadId, key, log, 
   const forget = context.running.add(uploadId, { get taken() { return meter.taken }, abort, done: done.promise })
   try {
     const { etag, size } = await putUnknownLength(context.store, context.records.multiparts, key, metered(part, meter, stop, context.config.UPLOAD_IDLE_TIMEOUT_MS), {
-      maxBytes: part.maxBytes, contentType: 'application/octet-stream', createOnly, signal: stop.signal
+      maxBytes: part.maxBytes, contentType: 'application/octet-stream', createOnly, signal: stop.signal, spareParts: context.spareParts
     })
     const sha256 = meter.hash.digest('hex')
     if (!await context.records.uploads.stage(uploadId, { sha256, etag, size })) throw new PenstockError('UPLOAD_ABORTED')

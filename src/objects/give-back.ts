@@ -8,15 +8,16 @@ export function giveBack({ buffer, byteLength }: Uint8Array): void {
   if (buffer instanceof ArrayBuffer && byteLength === buffer.byteLength && !buffer.detached) buffer.transfer(0)
 }
 
-/** Memory that is one stream's alone, however a parser slices it: the slices come in order, and none is looked at after a later one. */
-const ofOneStream = new WeakSet<ArrayBufferLike>()
+/** On memory that is one stream's alone, however a parser slices it: the slices come in order, and none is looked at after a later one. */
+const CLAIMED = Symbol('of one stream')
+type Memory = ArrayBufferLike & { [CLAIMED]?: true }
 
 /** Says so of a chunk as it comes in, before it is parsed. One that shares its memory, as the first of a connection may, is left alone. */
 export function claimMemory({ buffer, byteLength }: Uint8Array): void {
-  if (byteLength === buffer.byteLength) ofOneStream.add(buffer)
+  if (byteLength === buffer.byteLength) (buffer as Memory)[CLAIMED] = true
 }
 
 /** Once a slice of other memory has come. What nobody claimed is left alone: a parser has memory of its own, which it goes on using. */
-export function giveBackClaimed(buffer: ArrayBufferLike | undefined): void {
-  if (buffer instanceof ArrayBuffer && ofOneStream.has(buffer) && !buffer.detached) buffer.transfer(0)
+export function giveBackClaimed(buffer: Memory | undefined): void {
+  if (buffer instanceof ArrayBuffer && buffer[CLAIMED] === true && !buffer.detached) buffer.transfer(0)
 }

@@ -22,6 +22,11 @@ export interface PutUnknownLengthOptions {
   signal?: AbortSignal
   /** bytes of a part; default UNKNOWN_PART_BYTES */
   partBytes?: number
+  /**
+   * Parts of bodies that were stored, for the next ones: this one takes its part from there, and leaves it there. Left to the
+   * collector, each would make it mark the whole heap: a fifth of what a form costs.
+   */
+  spareParts?: Buffer[]
 }
 
 /** Rejects as put() does, or with what the body throws. The body is ended then. */
@@ -29,7 +34,7 @@ export async function putUnknownLength(store: ObjectStore, intents: MultipartInt
   const { signal, createOnly = false, maxBytes, contentType } = options
   if (store.putUnsized !== undefined) return await putWhole(store.putUnsized, key, body, options)
   const given = { ...(contentType !== undefined && { contentType }), ...(signal && { signal }) }
-  const source = new Filler(body, Math.max(options.partBytes ?? UNKNOWN_PART_BYTES, Math.ceil(maxBytes / PARTS_MAX)))
+  const source = new Filler(body, Math.max(options.partBytes ?? UNKNOWN_PART_BYTES, Math.ceil(maxBytes / PARTS_MAX)), options.spareParts ?? [])
   try {
     const first = await source.fill()
     const put = source.ended ? { ...await store.put(key, first, { ...given, size: first.length, createOnly }), size: first.length } : await withIntent(store, intents, key, given, async upload => {
@@ -71,10 +76,7 @@ async function putWhole(putUnsized: NonNullable<ObjectStore['putUnsized']>, key:
   }
 }
 
-/** Parts that nobody uses now. Left to the collector, each would make it mark the whole heap: a fifth of what a form costs. */
-const spareParts: Buffer[] = []
-
-function takePart(bytes: number): Buffer {
+function takePart(spareParts: Buffer[], bytes: number): Buffer {
   const at = spareParts.findIndex(({ length }) => length === bytes)
   // memory that nobody writes to is not taken from the machine: a small body costs no whole part
   return spareParts.splice(at, at === -1 ? 0 : 1)[0] ?? Buffer.allocUnsafeSlow(bytes)
@@ -86,12 +88,14 @@ class Filler {
   ended = false
   readonly #chunks: AsyncIterator<Uint8Array>
   readonly #part: Buffer
+  readonly #spareParts: Buffer[]
   #rest: Uint8Array = new Uint8Array(0)
   #memory: ArrayBufferLike | undefined
 
-  constructor(body: AsyncIterable<Uint8Array>, partBytes: number) {
+  constructor(body: AsyncIterable<Uint8Array>, partBytes: number, spareParts: Buffer[]) {
+    this.#spareParts = spareParts
     this.#chunks = body[Symbol.asyncIterator]()
-    this.#part = takePart(partBytes)
+    this.#part = takePart(spareParts, partBytes)
   }
 
   async fill(): Promise<Uint8Array> {
@@ -106,7 +110,7 @@ class Filler {
 
   /** For the next body. Only where all was stored: what failed may still be on its way through a socket. */
   keepPart(): void {
-    if (spareParts.length < SPARE_PARTS_MAX) spareParts.push(this.#part)
+    if (this.#spareParts.length < SPARE_PARTS_MAX) this.#spareParts.push(this.#part)
   }
 
   async close(): Promise<void> {

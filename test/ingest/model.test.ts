@@ -23,7 +23,7 @@ async function start(t: Test, checkModel?: InferencePool['checkModel']) {
   t.teardown(() => running.close())
   const context: IngestContext = {
     config, store, records, running, readiness: stores.readiness, profiles: profilesOf(config), slots: createSlots(4, 1),
-    manifestReaders: pLimit(1), trust: undefined, checkModel: checkModel ?? scriptedImport(stores).pool.checkModel
+    spareParts: [], manifestReaders: pLimit(1), trust: undefined, checkModel: checkModel ?? scriptedImport(stores).pool.checkModel
   }
   return {
     ...stores,

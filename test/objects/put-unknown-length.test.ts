@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { SPARE_PARTS_MAX } from '../../src/limits.ts'
 import { ObjectAlreadyExists, ObjectStoreFailed, type ObjectStore } from '../../src/objects/port.ts'
 import { putUnknownLength } from '../../src/objects/put-unknown-length.ts'
 import { collect, keysOf, text } from '../contract/object-store.ts'
@@ -37,6 +38,27 @@ t.test('a body of any length becomes the object, whatever its chunks, on every s
     }
   }
   t.same(stub.requests.filter(({ operation, query }) => operation === 'UploadPart' && query.get('partNumber') === '10').map(({ received }) => received), [1000], 'ten parts of 1000 bytes')
+})
+
+t.test('a part is used again when its body is stored, by one body at a time, and not where a body failed', async t => {
+  const { store } = await openStub(t)
+  const spareParts: Buffer[] = []
+  const put = (key: string, body: AsyncIterable<Uint8Array>) => putUnknownLength(store, notedIntents(), key, body, { maxBytes: 10_000, partBytes: 1000, spareParts })
+  const bodies = [2500, 10, 1999].map(size => randomBytes(size))
+  for (const [at, bytes] of bodies.entries()) await put(`k${at}`, chunksOf(bytes, 300))
+  t.equal(spareParts.length, 1, 'one after the other they took the same')
+  await Promise.all(bodies.map((bytes, at) => put(`l${at}`, chunksOf(bytes, 300))))
+  t.equal(new Set(spareParts).size, 3, 'at the same time each had its own')
+  for (const prefix of ['k', 'l']) for (const [at, bytes] of bodies.entries()) t.ok(bytes.equals(await collect((await store.open(`${prefix}${at}`)).body)), `${prefix}${at}`)
+  const [taken] = spareParts
+  const failing = (async function* () {
+    yield* chunksOf(Buffer.alloc(2500), 300)
+    throw new Error('it broke off')
+  })()
+  await t.rejects(put('m', failing), { message: 'it broke off' })
+  t.notOk(spareParts.includes(taken!), 'its part may still be on its way')
+  await Promise.all(Array.from({ length: 10 }, (_, at) => put(`n${at}`, chunksOf(Buffer.alloc(10), 10))))
+  t.equal(spareParts.length, SPARE_PARTS_MAX)
 })
 
 t.test('chunks without bytes are no end', async t => {

@@ -81,7 +81,7 @@ export async function jobWorld(t: Test, { env = {}, workers = 1, beside, wrap = 
   const pool = playedPool(store, workers)
   const running = runningUploads(records.uploads, () => {})
   const ingest: IngestContext = {
-    config, store, readiness, records, running, trust: undefined, profiles: profilesOf(config), manifestReaders: pLimit(1),
+    config, store, readiness, records, running, spareParts: [], trust: undefined, profiles: profilesOf(config), manifestReaders: pLimit(1),
     slots: createSlots(config.MAX_CONCURRENT_UPLOADS, 1), checkModel: pool.checkModel
   }
   const webhooks = createWebhooks({ config, records, log, retryDelayMs: () => webhookRetryMs, closeGraceMs: 200, leaseMs: webhookLeaseMs, lookIntervalMs: 100 })
