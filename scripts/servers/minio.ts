@@ -162,8 +162,12 @@ function commandOf(program: MinioProgram, container: string | undefined, { port,
   return ['docker', 'run', '--rm', '--init', '--name', container!, ...environment, '--publish', `127.0.0.1:${port}:9000`, '--volume', `${dataDir}:/data`, IMAGE, 'server', '/data']
 }
 
+/** It says that it is ready before it has read whom it lets in; until then it answers everybody with 503, and then a stranger with 403. */
 async function answers(port: number): Promise<boolean> {
-  const answer = await fetch(`http://127.0.0.1:${port}/minio/health/ready`).catch(() => undefined)
-  await answer?.body?.cancel()
-  return answer?.ok === true
+  for (const [path, status] of [['/minio/health/ready', 200], ['/', 403]] as const) {
+    const answer = await fetch(`http://127.0.0.1:${port}${path}`).catch(() => undefined)
+    await answer?.body?.cancel()
+    if (answer?.status !== status) return false
+  }
+  return true
 }

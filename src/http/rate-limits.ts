@@ -81,7 +81,7 @@ interface LimiterOptions {
 
 function makeLimiter(app: FastifyInstance, { name, budget: { max, windowMs }, keyGenerator, shared }: LimiterOptions): Limiter {
   const options: RateLimitOptions = { max, timeWindow: windowMs, cache: RATE_LIMIT_KEYS_MAX, keyGenerator }
-  const takeHere = app.createRateLimit(options)
+  const takeHere = oneAtATime(app.createRateLimit(options))
   // the plugin's own store in Redis would count all buckets made like this under one key, and fail with Redis
   const take = async (request: FastifyRequest): Promise<Taken | undefined> => {
     const counted = await shared?.(name, keyGenerator(request), windowMs)
@@ -95,6 +95,16 @@ function makeLimiter(app: FastifyInstance, { name, budget: { max, windowMs }, ke
     setHeaders(reply, taken.max, taken.remaining, taken.ttlInSeconds)
     if (!taken.isExceeded) return undefined
     return new PenstockError('RATE_LIMIT', { retryAfterSeconds: Math.max(1, taken.ttlInSeconds) })
+  }
+}
+
+/** The plugin hands out the count itself, which goes on while its caller waits: of several at the same moment, all would see the last. */
+function oneAtATime<T>(take: (request: FastifyRequest) => Promise<T>): (request: FastifyRequest) => Promise<T> {
+  let before: Promise<unknown> = Promise.resolve()
+  return async request => {
+    const taken = before.then(() => take(request))
+    before = taken.catch(() => {})
+    return await taken
   }
 }
 
