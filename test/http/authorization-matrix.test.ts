@@ -13,6 +13,7 @@ import type { FileAccess } from '../../src/records/jobs-port.ts'
 import type { Owner } from '../../src/records/port.ts'
 import { CALLERS, startCallers, type Caller, type CallerName } from '../support/callers.ts'
 import { BOUNDARY, file, form, type FormPart } from '../support/multipart.ts'
+import { preparing } from '../support/preparing.ts'
 import { routesOf } from '../support/route-table.ts'
 import { RESULT, type Seeder } from '../support/seed.ts'
 import { statementsOf } from '../support/statements.ts'
@@ -402,7 +403,9 @@ async function outcomeOf(caller: Caller, method: string, row: Row, asIfNothing: 
 }
 
 t.setTimeout(FILE_TIMEOUT_MS)
+const prepared = preparing(t)
 const { services, callers } = await startCallers(t)
+prepared()
 
 void t.test('every route has a row, every row a route, and every caller a column', async t => {
   const rows = rowsOf(MATRIX)

@@ -9,6 +9,7 @@ import type { ModelRef, RunInput, StagedResult } from '../../../src/inference/po
 import { encodeTensors, TENSOR_FRAMES } from '../../../src/inference/tensor-frames.ts'
 import { ffmpegOrSkip } from '../../support/ffmpeg.ts'
 import { noisePng } from '../../support/graphs.ts'
+import { preparing } from '../../support/preparing.ts'
 import { eventually } from '../../support/raw-client.ts'
 import { json, startInferServer, type Answer } from '../../support/scripted-infer-server.ts'
 import { startService, type ListeningService } from '../../support/service-process.ts'
@@ -19,6 +20,7 @@ const TOKEN = 'the-administrator-of-the-models'
 const warnings: Error[] = []
 process.on('warning', warning => warnings.push(warning))
 
+const prepared = preparing(t)
 const there = await startService(t, { ROLES: 'api,worker', WORKERS: '1', DEVICE: 'cpu', ADMIN_TOKEN: TOKEN, TRUST_ADMIN_HEADER: 'false', INFER_MAX_BYTES: String(4 * 1024 * 1024) })
 const infer = { url: there.url, token: TOKEN }
 const ffmpeg = await ffmpegOrSkip(t)
@@ -42,6 +44,7 @@ const cases: [task: string, model: string, content: Uint8Array | string, content
   ['image-to-image', 'edges', picture, 'image/png', { tile: 64, overlap: 8 }],
   ['image-to-image', 'identity-image', await noisePng(500, 400, 4), 'image/png', { tile: 64, overlap: 4 }]
 ]
+prepared()
 for (const [task, model, content, contentType, params] of cases) {
   t.test(`${task} of ${contentType} through ${model}: the same bytes as here`, async t => {
     const [elsewhere, local] = await both(task, model, content, contentType, params)
