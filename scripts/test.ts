@@ -5,8 +5,8 @@
  *     npm test -- ingest objects/fs           files whose path contains one of the words
  *     npm test -- ingest --grep=aborted       options (always as --name=value) go to tap
  *
- * Tests of servers that are not there skip, and are listed with their reasons; so are the files that take minutes (LONG), unless
- * they are named. PENSTOCK_REQUIRE=minio,postgres,redis,nginx,ffmpeg,docker,python (any list) runs them all and makes every skip a
+ * Tests of servers that are not there skip, and are listed with their reasons. Files that take minutes (LONG) are left out, unless
+ * they are named, and listed too. PENSTOCK_REQUIRE=minio,postgres,redis,nginx,ffmpeg,docker,python (any list) runs them all and makes every skip a
  * failure of the run: that is how CI runs it.
  */
 import { spawn } from 'node:child_process'
@@ -28,10 +28,11 @@ const ALONE = /(^|\/)(compose|chaos|(job-)?kill[^/]*)\.test\.ts$/
 /** Files of minutes: containers, rounds of kills over many processes, and benchmarks that only show that they run. */
 const LONG = /(^|\/)(compose|chaos|job-kill-rounds|bench-[^/]*)\.test\.ts$/
 
-function selectFiles(words: readonly string[], whole: boolean): string[] {
+function selectFiles(words: readonly string[], whole: boolean): { files: string[], leftOut: string[] } {
   const all = globSync('test/**/*.test.ts', { cwd: ROOT }).toSorted()
-  const chosen = words.length === 0 ? all.filter(file => whole || !LONG.test(file)) : all.filter(file => words.some(word => file.includes(word.replace(/^\.\//, ''))))
-  return [...chosen.filter(file => !ALONE.test(file)), ...chosen.filter(file => ALONE.test(file))]
+  const leftOut = words.length === 0 && !whole ? all.filter(file => LONG.test(file)) : []
+  const chosen = words.length === 0 ? all.filter(file => !leftOut.includes(file)) : all.filter(file => words.some(word => file.includes(word.replace(/^\.\//, ''))))
+  return { files: [...chosen.filter(file => !ALONE.test(file)), ...chosen.filter(file => ALONE.test(file))], leftOut }
 }
 
 function tapArguments(files: readonly string[], options: readonly string[]): string[] {
@@ -90,7 +91,7 @@ function unreported(files: readonly string[], reported: readonly FileResult[]): 
 const required = process.env.PENSTOCK_REQUIRE ?? ''
 const words = process.argv.slice(2).filter(arg => !arg.startsWith('-'))
 const options = process.argv.slice(2).filter(arg => arg.startsWith('-'))
-const files = selectFiles(words, required !== '')
+const { files, leftOut } = selectFiles(words, required !== '')
 if (files.length === 0) {
   console.error(`no test file has ${words.join(' or ') || '.test.ts'} in its path`)
   process.exit(1)
@@ -128,7 +129,7 @@ if (counts.failed === 0 && exitCode !== 0) {
   counts.failed = 1
 }
 printSkipped(results.filter(({ outcome }) => outcome === 'skipped'))
-if (words.length === 0 && required === '') console.log('\nLEFT OUT, since they take minutes (`npm test -- compose chaos job-kill bench-` runs them, and so does .ci/run):\n  - test/{compose,chaos,job-kill-rounds}.test.ts, test/scripts/bench-*.test.ts')
+if (leftOut.length > 0) console.log(`\nLEFT OUT, since they take minutes (\`npm test -- compose chaos job-kill bench-\` runs them, and so does .ci/run):\n${leftOut.map(file => `  - ${file}`).join('\n')}`)
 if (required !== '' && counts.skipped > 0) console.log(`\nPENSTOCK_REQUIRE=${required}: a skipped test is a failure of this run`)
 console.log(`\n${closingLine(counts)}`)
 process.exitCode = counts.failed > 0 || results.length === 0 || (required !== '' && counts.skipped > 0) ? 1 : 0

@@ -17,7 +17,16 @@ export function claimMemory({ buffer, byteLength }: Uint8Array): void {
   if (byteLength === buffer.byteLength) (buffer as Memory)[CLAIMED] = true
 }
 
-/** Once a slice of other memory has come. What nobody claimed is left alone: a parser has memory of its own, which it goes on using. */
+/** Once nobody looks at a slice of it any more. What nobody claimed is left alone: a parser has memory of its own, which it goes on using. */
 export function giveBackClaimed(buffer: Memory | undefined): void {
   if (buffer instanceof ArrayBuffer && buffer[CLAIMED] === true && !buffer.detached) buffer.transfer(0)
+}
+
+/** For the reader of one stream, who tells it of each chunk before looking at that: what is behind it goes when other memory comes. */
+export function giveBackInTurn(): (chunk: Uint8Array) => void {
+  let memory: ArrayBufferLike | undefined
+  return ({ buffer }) => {
+    if (buffer !== memory) giveBackClaimed(memory)
+    memory = buffer
+  }
 }

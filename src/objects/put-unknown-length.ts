@@ -9,7 +9,7 @@
  * A body that fails, or that is cancelled, leaves nothing: nothing was sent yet, or the upload is aborted.
  */
 import { PARTS_MAX, SPARE_PARTS_MAX, UNKNOWN_PART_BYTES } from '../limits.ts'
-import { giveBackClaimed } from './give-back.ts'
+import { giveBackInTurn } from './give-back.ts'
 import type { ETag, MultipartPart, ObjectStore } from './port.ts'
 import { withIntent, type MultipartIntents } from './with-intent.ts'
 
@@ -55,13 +55,12 @@ export async function putUnknownLength(store: ObjectStore, intents: MultipartInt
 }
 
 async function putWhole(putUnsized: NonNullable<ObjectStore['putUnsized']>, key: string, body: AsyncIterable<Uint8Array>, { contentType, createOnly, signal }: PutUnknownLengthOptions): Promise<{ etag: ETag, size: number }> {
+  const seen = giveBackInTurn()
   let failure: { cause: unknown } | undefined
   async function* chunks(): AsyncGenerator<Uint8Array, void, undefined> {
-    let memory: ArrayBufferLike | undefined
     try {
       for await (const chunk of body) {
-        if (chunk.buffer !== memory) giveBackClaimed(memory)
-        memory = chunk.buffer
+        seen(chunk)
         yield chunk
       }
     } catch (cause) {
@@ -90,7 +89,7 @@ class Filler {
   readonly #part: Buffer
   readonly #spareParts: Buffer[]
   #rest: Uint8Array = new Uint8Array(0)
-  #memory: ArrayBufferLike | undefined
+  readonly #seen = giveBackInTurn()
 
   constructor(body: AsyncIterable<Uint8Array>, partBytes: number, spareParts: Buffer[]) {
     this.#spareParts = spareParts
@@ -119,8 +118,7 @@ class Filler {
 
   /** Copies what fits, and keeps the rest. A part that is just full is not given out before the next chunk, or the end, is seen. */
   #take(chunk: Uint8Array, at: number): number {
-    if (chunk.buffer !== this.#memory) giveBackClaimed(this.#memory)
-    this.#memory = chunk.buffer
+    this.#seen(chunk)
     const fits = Math.min(chunk.length, this.#part.length - at)
     this.#part.set(chunk.subarray(0, fits), at)
     this.#rest = chunk.subarray(fits)

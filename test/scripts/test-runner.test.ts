@@ -131,6 +131,20 @@ t.test('a green run ends with its closing line and exit code 0', async t => {
   t.equal(chosen.lines.at(-1), '1 passed, 0 failed')
 })
 
+t.test('files that take minutes are left out and listed, and run where they are named or servers are required', async t => {
+  const root = makeProject(t, {
+    'good.test.ts': `t.test('adds', async t => { t.equal(1 + 1, 2) })`,
+    'chaos.test.ts': `t.test('takes long', async t => { t.equal(1 + 1, 2) })`
+  })
+  const plain = await runTests(root)
+  t.same([plain.code, plain.lines.at(-1)], [0, '1 passed, 0 failed'])
+  t.match(plain.lines.join('\n'), /LEFT OUT[^]*- test\/chaos\.test\.ts/)
+  for (const { code, lines } of [await runTests(root, ['chaos', 'good']), await runTests(root, [], { PENSTOCK_REQUIRE: 'postgres' })]) {
+    t.same([code, lines.at(-1)], [0, '2 passed, 0 failed'])
+    t.notMatch(lines.join('\n'), 'LEFT OUT')
+  }
+})
+
 t.test('a failing assertion, a crash, a hanging file and an unknown name each fail the run', async t => {
   const root = makeProject(t, {
     'wrong.test.ts': `t.test('adds', async t => { t.equal(1 + 1, 3) })`,
